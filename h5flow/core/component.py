@@ -1,0 +1,28 @@
+"""What generators, stages and resources have in common."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from h5flow.data import H5FlowDataManager
+
+
+class Component:
+    """A part of a workflow, made from a section of the workflow file."""
+
+    #: Version of the class (`'major.minor.fix'`), for users to keep track of.
+    class_version: ClassVar[str] = "0.0.0"
+
+    def __init__(self, classname: str, data_manager: H5FlowDataManager, **params: Any) -> None:
+        self.classname = classname
+        self.data_manager = data_manager
+        self.rank: int = data_manager.rank
+        self.size: int = data_manager.size
+
+    @cached_property
+    def comm(self) -> Any:
+        """The MPI communicator, `None` without MPI."""
+        # Made on first use: a run on one process whose modules never ask doesn't have to start MPI.
+        return self.data_manager.comm

@@ -1,0 +1,263 @@
+"""The manager of a workflow: makes its components and runs them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from h5flow.core.component import Component
+from h5flow.core.h5_flow_generator import H5FlowGenerator
+from h5flow.core.h5_flow_resource import H5FlowResource
+from h5flow.core.h5_flow_stage import H5FlowStage
+from h5flow.core.registry import resources
+from h5flow.data import H5FlowDataManager
+from h5flow.data.output_file import OutputFile
+from h5flow.errors import DiscoveryError, InvalidReference
+from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
+from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.loading import RequirementLoader
+from h5flow.runtime.sequential import Done, run_slices, steps
+from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format_requirements, get_class
+
+if TYPE_CHECKING:
+    from h5flow.workflow import ComponentConfig
+
+C = TypeVar("C", bound=Component)
+T = TypeVar("T")
+
+_ROLES = {H5FlowResource: "resource", H5FlowGenerator: "generator", H5FlowStage: "stage"}
+
+
+class H5FlowManager:
+    """One workflow on one output file.
+
+    `config` is a workflow file's content as a dict, or a checked `WorkflowConfig`. The order is
+    `manager.init()`, `manager.run()`, `manager.finish()`; after a failure call `abandon()`. The output is
+    written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
+    gives an `output` and publishes it when all workflows of a job are done.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | WorkflowConfig,
+        output_filename: str,
+        input_filename: str | None = None,
+        start_position: int | None = None,
+        end_position: int | None = None,
+        *,
+        drop: list[str] | None = None,
+        compression: str | None = None,
+        mpi: bool | None = None,
+        output: OutputFile | None = None,
+    ) -> None:
+        self.config = _checked(config)
+        self.done = Done()
+        self._drop = list(drop or [])
+        self._compression = compression
+        self._mpi = mpi
+        self._publishes = output is None
+        self._output = output or OutputFile(output_filename)
+        resources.clear()
+        # All classes are found before a file is touched, so that a misspelled one costs nothing.
+        for component, base in self._components():
+            _class_of(component, base)
+        try:
+            self.configure_data_manager(output_filename, self.config)
+            if self._copies_input and input_filename:
+                self.data_manager.start_with_copy_of(input_filename)
+            else:
+                self._output.prepare(None)
+            self.configure_resources(self.config, input_filename, start_position, end_position)
+            self.configure_generator(input_filename, self.config, start_position, end_position)
+            self.configure_flow(self.config)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def configure_data_manager(self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig) -> None:
+        """Create `data_manager`, through which all components use the output file."""
+        drop = [*_checked(config).flow.drop, *self._drop]
+        self.data_manager = H5FlowDataManager(
+            output_filename,
+            mpi=self._mpi,
+            drop_list=drop,
+            compression=self._compression,
+            output=self._output,
+        )
+        self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
+
+    def configure_resources(
+        self,
+        config: Mapping[str, Any] | WorkflowConfig,
+        input_filename: str | None,
+        start_position: int | None,
+        end_position: int | None,
+    ) -> None:
+        """Create the resources, found by class name in `h5flow.resources`."""
+        self._resources: list[tuple[H5FlowResource, Where]] = []
+        for section in _checked(config).resources:
+            resource, where = self._made(
+                section,
+                H5FlowResource,
+                f"resource '{section.classname}'",
+                input_filename=input_filename,
+                start_position=start_position,
+                end_position=end_position,
+            )
+            resources[section.classname] = resource
+            self._resources.append((resource, where))
+
+    def configure_generator(
+        self,
+        input_filename: str | None,
+        config: Mapping[str, Any] | WorkflowConfig,
+        start_position: int | None,
+        end_position: int | None,
+    ) -> None:
+        """Create `generator`; where the source is a dataset, one that loops over it."""
+        checked = _checked(config)
+        positions: dict[str, Any] = {
+            "input_filename": input_filename,
+            "start_position": start_position,
+            "end_position": end_position,
+        }
+        section = checked.generator
+        if section is not None:
+            self.generator, self._generator_where = self._made(
+                section,
+                H5FlowGenerator,
+                f"generator '{section.key}'",
+                dset_name=section.dset_name,
+                **positions,
+            )
+            return
+        label = f"loop over '{checked.flow.source}'"
+        self._generator_where = Where(label, checked.name, self.data_manager.rank)
+        self.generator = _located(
+            self._generator_where,
+            H5FlowDatasetLoopGenerator,
+            classname=H5FlowDatasetLoopGenerator.__name__,
+            dset_name=checked.flow.source,
+            data_manager=self.data_manager.view(label),
+            **positions,
+        )
+
+    def configure_flow(self, config: Mapping[str, Any] | WorkflowConfig) -> None:
+        """Create `stages`, in the order of the flow."""
+        self._stages: list[tuple[H5FlowStage, Where, tuple[Requirement, ...]]] = []
+        for section in _checked(config).stages:
+            requires = [requirement.as_dict() for requirement in section.requires]
+            stage, where = self._made(
+                section, H5FlowStage, f"stage '{section.key}'", name=section.key, requires=requires
+            )
+            self._stages.append((stage, where, section.requires))
+        self.stages = [stage for stage, _, _ in self._stages]
+
+    def init(self) -> None:
+        """Call `init` of resources, generator and stages, in this order."""
+        source = self.generator.dset_name
+        for resource, where in self._resources:
+            _located(where, resource.init, source)
+        _located(self._generator_where, self.generator.init)
+        for stage, where, _ in self._stages:
+            _located(where, stage.init, source)
+
+    def run(self) -> None:
+        """Run all stages on each slice, until all ranks have no more."""
+        run_slices(
+            self.generator,
+            self._generator_where,
+            steps(self._stages, self.generator.dset_name),
+            self._loader,
+            self.data_manager,
+            self.done,
+        )
+
+    def finish(self) -> None:
+        """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish."""
+        source = self.generator.dset_name
+        _located(self._generator_where, self.generator.finish)
+        for stage, where, _ in self._stages:
+            _located(where, stage.finish, source)
+        for resource, where in self._resources:
+            _located(where, resource.finish, source)
+        if self.config.runtime.strict and (dangling := self.data_manager.dangling_references()):
+            raise InvalidReference(f"output '{self.data_manager.filepath}': {'; '.join(dangling)}")
+        self.data_manager.finish()
+        if self._publishes:
+            self._output.publish()
+
+    def abandon(self) -> None:
+        """Close the files after a failure; the output keeps the name `<output_filename>.partial`."""
+        if hasattr(self, "data_manager"):
+            self.data_manager.abandon()
+
+    def format_requirements(self, requirements: list[str | dict[str, Any]]) -> list[dict[str, Any]]:
+        """The `requires` of a stage, each as a dict with `name`, `path` and `index_only`."""
+        return [requirement.as_dict() for requirement in format_requirements(requirements)]
+
+    def load_requirement(self, req: dict[str, Any], source_name: str, source_slice: slice) -> Any:
+        """What a requirement (a dict as of `format_requirements`) is for rows `source_slice` of the source."""
+        return self._loader.load(*format_requirements([req]), source_name, source_slice)
+
+    def update_cache(
+        self,
+        cache: dict[str, Any],
+        source_name: str,
+        source_slice: slice,
+        requirements: list[dict[str, Any]],
+    ) -> None:
+        """Load the source rows and those requirements that the cache doesn't have yet."""
+        self._loader.update(cache, source_name, source_slice, format_requirements(list(requirements)))
+
+    def _components(self) -> Iterator[tuple[ComponentConfig, type[Component]]]:
+        for section in self.config.resources:
+            yield section, H5FlowResource
+        if self.config.generator is not None:
+            yield self.config.generator, H5FlowGenerator
+        for section in self.config.stages:
+            yield section, H5FlowStage
+
+    @property
+    def _copies_input(self) -> bool:
+        """Whether the generator loops over the input, which the output then starts as a copy of."""
+        section = self.config.generator
+        return section is None or issubclass(_class_of(section, H5FlowGenerator), H5FlowDatasetLoopGenerator)
+
+    def _made(
+        self, section: ComponentConfig, base: type[C], label: str, **arguments: Any
+    ) -> tuple[C, Where]:
+        where = Where(label, section.place, self.data_manager.rank)
+        component = _located(
+            where,
+            _class_of(section, base),
+            **{
+                **section.params,
+                **arguments,
+                "classname": section.classname,
+                "data_manager": self.data_manager.view(label),
+            },
+        )
+        return component, where
+
+
+def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
+    return config if isinstance(config, WorkflowConfig) else check(Document.from_mapping(config))
+
+
+def _class_of(section: ComponentConfig, base: type[C]) -> type[C]:
+    found = get_class(section.classname, section.path)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise DiscoveryError(
+            f"{section.place}: '{section.classname}' is used as a {_ROLES[base]} but is no {base.__name__}"
+        )
+    return found
+
+
+def _located(where: Where, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Make a call; an error that it raises says where it happened."""
+    try:
+        return call(*args, **kwargs)
+    except BaseException as error:
+        locate(error, where)
+        raise

@@ -1,0 +1,38 @@
+"""Base class of resources: objects that all components of a workflow share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from h5flow.core.component import Component
+
+if TYPE_CHECKING:
+    from h5flow.data import H5FlowDataManager
+
+
+class H5FlowResource(Component):
+    """A shared, read-only object, found by its class name in `h5flow.resources`.
+
+    Attributes: `input_filename`, `start_position`, `end_position`, and those of every component:
+    `classname`, `class_version`, `data_manager`, `comm`, `rank`, `size`.
+    """
+
+    def __init__(
+        self,
+        classname: str,
+        data_manager: H5FlowDataManager,
+        input_filename: str | None = None,
+        start_position: int | None = None,
+        end_position: int | None = None,
+        **params: Any,
+    ) -> None:
+        super().__init__(classname, data_manager, **params)
+        self.input_filename = input_filename
+        self.start_position = start_position
+        self.end_position = end_position
+
+    def init(self, source_name: str) -> None:
+        """Load or configure; called once, before generator and stages."""
+
+    def finish(self, source_name: str) -> None:
+        """Clean up; called once, after generator and stages have finished."""

@@ -1,0 +1,43 @@
+"""Base class of stages: they process one slice of the source dataset at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from h5flow.core.component import Component
+
+if TYPE_CHECKING:
+    from h5flow.data import H5FlowDataManager
+
+
+class H5FlowStage(Component):
+    """A step of the loop; subclasses implement `run()`, and mostly `init()`.
+
+    Attributes: `name` (its key in the workflow file), `requires` (what is loaded for it, as a list of
+    dicts with `name`, `path` and `index_only`), and those of every component: `classname`, `class_version`,
+    `data_manager`, `comm`, `rank`, `size`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classname: str,
+        data_manager: H5FlowDataManager,
+        requires: list[dict[str, Any]] | None = None,
+        **params: Any,
+    ) -> None:
+        super().__init__(classname, data_manager, **params)
+        self.name = name
+        self.requires: list[dict[str, Any]] = requires if requires is not None else []
+
+    def init(self, source_name: str) -> None:
+        """Create datasets and references and note metadata; called once before the loop."""
+
+    def run(self, source_name: str, source_slice: slice, cache: dict[str, Any]) -> None:
+        """Process rows `source_slice` of dataset `source_name`.
+
+        `cache` holds those rows under `source_name`, and what the stages up to this one require.
+        """
+
+    def finish(self, source_name: str) -> None:
+        """Clean up; called once after the loop."""

@@ -1,0 +1,106 @@
+"""A job: workflows one after the other on one output file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from h5flow import mpi
+from h5flow.core.h5_flow_manager import H5FlowManager
+from h5flow.data.output_file import OutputFile
+from h5flow.errors import UsageError
+from h5flow.runtime.sequential import Done
+from h5flow.workflow import WorkflowConfig, check, load
+
+_log = logging.getLogger(__name__)
+
+
+def run_workflows(
+    configs: Sequence[WorkflowConfig],
+    output_filename: str,
+    input_filename: str | None = None,
+    start_position: int | None = None,
+    end_position: int | None = None,
+    drop: Sequence[str] = (),
+    compression: str | None = None,
+    nompi: bool = False,
+) -> list[Done]:
+    """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
+
+    `drop` applies to the last one, which the others may need what is dropped for. The output has its name
+    only when all are done; until then, and after a failure, it is `<output_filename>.partial`.
+    """
+    if not configs:
+        raise UsageError("no workflow to run")
+    if (ranks := mpi.launched_ranks()) > 1:
+        raise UsageError(
+            f"started on {ranks} ranks, but a workflow runs on one process: start it without mpiexec"
+        )
+    output = OutputFile(output_filename)
+    counts = []
+    for number, config in enumerate(configs, start=1):
+        last = number == len(configs)
+        started = time.perf_counter()
+        manager = H5FlowManager(
+            config,
+            output_filename,
+            input_filename,
+            start_position,
+            end_position,
+            drop=[*config.run.drop, *drop] if last else list(config.run.drop),
+            compression=compression or config.run.compression,
+            mpi=False if nompi else None,
+            output=output,
+        )
+        try:
+            manager.init()
+            manager.run()
+            manager.finish()
+        except BaseException:
+            manager.abandon()
+            raise
+        _log.info(
+            "%s: %d slices, %d rows in %.2f s",
+            config.name,
+            manager.done.slices,
+            manager.done.rows,
+            time.perf_counter() - started,
+        )
+        counts.append(manager.done)
+        input_filename = output.working
+    output.publish()
+    return counts
+
+
+def run(
+    configs: str | Path | Sequence[str | Path],
+    output_filename: str,
+    input_filename: str | None = None,
+    start_position: int | None = None,
+    end_position: int | None = None,
+    verbose: int = 0,
+    drop: Sequence[str] | None = None,
+    nompi: bool = False,
+    compression: str | None = None,
+) -> None:
+    """Run workflow files in order on one output file; from the second on, the output is also the input.
+
+    `start_position` and `end_position` are rows of the source dataset; `drop` names datasets that the output
+    shall not have; `compression` is `'gzip'` or `'lzf'`; `verbose` 1 logs at info level, 2 at debug level.
+    Raises `ConfigError` if a workflow is wrong as written, before anything is opened.
+    """
+    if verbose:
+        logging.getLogger("h5flow").setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+    paths = [configs] if isinstance(configs, str | Path) else configs
+    run_workflows(
+        [check(load(str(path))) for path in paths],
+        output_filename,
+        input_filename,
+        start_position,
+        end_position,
+        drop=drop or (),
+        compression=compression,
+        nompi=nompi,
+    )

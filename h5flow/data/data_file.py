@@ -1,0 +1,363 @@
+"""The output of a run: one HDF5 file, and beside it a temporary one for what is to be dropped.
+
+This is the state that all views of a data manager share: open files, look-ups made, rows not yet written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from h5flow.data import layout
+from h5flow.data.handles import BufferedFile
+from h5flow.data.pages import PageCache, PagedDataset, RegionTable
+from h5flow.data.references import Reference
+from h5flow.data.storage import SerialStorage, Storage
+from h5flow.errors import DataMismatch, H5FlowError, NotInFile
+
+
+class DataFile:
+    """Datasets and references by name, in the output or, where they are to be dropped, in the temporary file."""
+
+    def __init__(self, path: str, mode: str, drop: tuple[str, ...], compression: str | None) -> None:
+        self.path = path
+        self.mode = mode
+        self.drop = tuple(layout.normalise(name) for name in drop)
+        self.compression = compression
+        self._copied = False
+        self._main: Storage | None = None
+        self._temporary: Storage | None = None
+        self._temporary_path: Path | None = None
+        self._cache = PageCache()
+        self._paged: dict[str, PagedDataset] = {}
+        self._references: dict[tuple[str, str], Reference] = {}
+        self._absent: set[tuple[str, str]] = set()
+
+    # opening and closing
+
+    @property
+    def main(self) -> Storage:
+        """The output, opened on first use."""
+        if self._main is None:
+            self._main = self._opened(self.path, self.mode)
+            if self.mode in ("w", "w-", "x"):
+                self.mode = "a"  # opening once more must not lose what has been written
+        return self._main
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._main is not None
+
+    def start_with_copy_of(self, path: str) -> None:
+        """Replace the file by a copy of another one, unless it is the same; done once."""
+        if not self._copied and Path(path).resolve() != Path(self.path).resolve():
+            self.close()
+            shutil.copyfile(path, self.path)
+            self.mode = "a"
+        self._copied = True
+
+    def close(self) -> None:
+        """Write what is buffered and close. The next use opens again."""
+        with contextlib.ExitStack() as closing:
+            for storage in self._open_storages():
+                closing.callback(storage.close)
+            closing.callback(self._forget_all)
+            if self.is_open:
+                self.flush()
+
+    def finish(self) -> None:
+        """Delete what is to be dropped from the output, and close."""
+        try:
+            if self.drop and self.mode != "r" and (self.is_open or Path(self.path).exists()):
+                for name in self.drop:
+                    if name in self.main.file:
+                        self.delete(name)
+            self.close()
+        finally:
+            self.remove_temporary()
+
+    def remove_temporary(self) -> None:
+        """Remove the temporary file, which must be closed."""
+        if self._temporary_path is not None:
+            self._temporary_path.unlink(missing_ok=True)
+            self._temporary_path = None
+
+    def flush(self) -> None:
+        """Bring the files up to date."""
+        for path, dataset in list(self._paged.items()):
+            if dataset.grown and path.endswith("/data"):
+                # Region tables that nobody has looked up yet have to grow as well.
+                self.references_of(dataset.name)
+                dataset.grown = False
+        for dataset in self._paged.values():
+            dataset.flush()
+
+    def settle(self) -> None:
+        """Write the oldest of what is buffered, if it is too much."""
+        self._cache.settle()
+
+    def _forget_all(self) -> None:
+        self._main = self._temporary = None
+        self._paged.clear()
+        self._references.clear()
+        self._absent.clear()
+        self._cache = PageCache()
+
+    def _opened(self, path: str, mode: str) -> Storage:
+        storage = SerialStorage(path, mode, BufferedFile)
+        storage.file.owner = self
+        return storage
+
+    def _open_storages(self) -> Iterator[Storage]:
+        if self._main is not None:
+            yield self._main
+        if self._temporary is not None:
+            yield self._temporary
+
+    @property
+    def temporary(self) -> Storage:
+        """The file for what is to be dropped, made on first use."""
+        if self._temporary is None:
+            if self._temporary_path is None:
+                stamp = time.strftime("%Y%m%d-%H%M%S")
+                name = f"tmp-h5flow-{stamp}-{uuid.uuid4().hex}.h5"
+                self._temporary_path = Path(self.path).absolute().with_name(name)
+            self._temporary = self._opened(str(self._temporary_path), "a")
+        return self._temporary
+
+    # look-ups
+
+    def storage_of(self, *names: str) -> Storage:
+        """Where the groups `names`, or a reference between them, belong."""
+        if self.drop and any(layout.lies_in(name, self.drop) and name not in self.main.file for name in names):
+            return self.temporary
+        return self.main
+
+    def find(self, path: str) -> h5py.HLObject | None:
+        """The object at a path in either file."""
+        for storage in self._searched():
+            if not path or path in storage.file:
+                return storage.file[path or "/"]
+        return None
+
+    def paged(self, path: str) -> PagedDataset | None:
+        """The dataset at an absolute path in either file, with its buffer."""
+        found = self._paged.get(path)
+        if found is not None:
+            return found
+        for storage in self._searched():
+            stored = storage.dataset(path)
+            if stored is None:
+                continue
+            if path.endswith("/ref_region"):
+                of, _, other = path[1 : -len("/ref_region")].partition("/ref/")
+                self.reference(of, other)
+            if path not in self._paged:
+                name = path[1 : -len("/data")] if path.endswith("/data") else path
+                self._paged[path] = PagedDataset(name, stored, self._cache)
+            return self._paged[path]
+        return None
+
+    def dataset(self, name: str) -> PagedDataset:
+        """The rows of a dataset. Raises `NotInFile`."""
+        path = layout.data_path(name)
+        found = self._paged.get(path) or self.paged(path)
+        if found is None:
+            raise NotInFile(f"dataset '{name}' isn't in '{self.path}'")
+        return found
+
+    def reference(self, one: str, other: str) -> Reference | None:
+        """The references between two datasets, whichever side created them."""
+        key = (one, other)
+        found = self._references.get(key)
+        if found is None and key not in self._absent:
+            found = self._look_up(one, other) or self._look_up(other, one)
+            if found is None:
+                self._absent.add(key)
+            else:
+                self._references[one, other] = self._references[other, one] = found
+        return found
+
+    def references_of(self, name: str) -> list[Reference]:
+        """All references that involve a dataset."""
+        top = f"/{name}/ref"
+        others: set[str] = set()
+        for storage in self._searched():
+            group = h5py.File.get(storage.file, top)
+            if isinstance(group, h5py.Group):
+                h5py.Group.visit(group, lambda path: _note_region(path, others))
+        found = (self.reference(name, other) for other in sorted(others))
+        return [reference for reference in found if reference is not None]
+
+    def _searched(self) -> Iterator[Storage]:
+        yield self.main
+        if self._temporary_path is not None:
+            yield self.temporary
+
+    def _look_up(self, parent: str, child: str) -> Reference | None:
+        for storage in self._searched():
+            pairs = storage.dataset(layout.ref_path(parent, child))
+            if pairs is not None:
+                return self._reference(storage, parent, child)
+        return None
+
+    def _reference(self, storage: Storage, parent: str, child: str) -> Reference | None:
+        path = layout.ref_path(parent, child)
+        pairs = self.paged(path)
+        assert pairs is not None
+        regions = []
+        for of, other in ((parent, child), (child, parent)):
+            region_path = layout.region_path(of, other)
+            region = self._paged.get(region_path)
+            if region is None:
+                stored, rows = storage.dataset(region_path), self.paged(layout.data_path(of))
+                if stored is None or rows is None:
+                    missing = region_path if stored is None else layout.data_path(of)
+                    raise NotInFile(f"'{path}' is in '{storage.path}', but '{missing}' isn't")
+                region = self._paged[region_path] = RegionTable(region_path, stored, self._cache, rows)
+            assert isinstance(region, RegionTable)
+            regions.append(region)
+        return Reference(parent, child, pairs, (regions[0], regions[1]))
+
+    # changes
+
+    def create_dataset(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...]) -> None:
+        """Create a dataset without rows, unless it exists. Raises `DataMismatch` if it exists otherwise."""
+        path = layout.data_path(name)
+        existing = self.paged(path)
+        if existing is not None:
+            there = existing.stored.handle
+            wanted = np.dtype(dtype)
+            if there.shape[1:] != row_shape or not _same_type(there.dtype, wanted):
+                raise DataMismatch(
+                    f"dataset '{name}' exists with row shape {there.shape[1:]} and type {there.dtype},"
+                    f" not {row_shape} and {wanted}"
+                )
+            return
+        storage = self.storage_of(name)
+        stored = storage.create(path, dtype, row_shape, self._compression(storage))
+        self._paged[path] = PagedDataset(name, stored, self._cache)
+
+    def create_reference(self, parent: str, child: str) -> None:
+        """Create references without entries, unless they exist. Raises if the other side created them."""
+        existing = self.reference(parent, child)
+        if existing is not None:
+            if existing.parent != parent:
+                raise H5FlowError(
+                    f"references '{parent}' → '{child}' exist the other way round, '{child}' → '{parent}'"
+                )
+            return
+        for name in (parent, child):
+            self.dataset(name)
+        storage = self.storage_of(parent, child)
+        compression = self._compression(storage)
+        path = layout.ref_path(parent, child)
+        pairs = storage.create(path, layout.ref_dtype, (2,), compression)
+        sides = [(parent, child)] if parent == child else [(parent, child), (child, parent)]
+        regions = [storage.create(layout.region_path(*side), layout.ref_region_dtype, (), compression) for side in sides]
+        pairs.handle.attrs.update(
+            dset0=layout.data_path(parent),
+            dset1=layout.data_path(child),
+            ref_region0=layout.region_path(parent, child),
+            ref_region1=layout.region_path(child, parent),
+        )
+        for region in regions:
+            region.handle.attrs["ref"] = path
+        self._absent.clear()
+
+    def delete(self, name: str) -> None:
+        """Remove what lies at a path, and the references that involve any dataset in it. Raises `NotInFile`."""
+        found = self.find(name)
+        if found is None or not name:
+            raise NotInFile(f"'{name}' isn't in '{self.path}'")
+        self.flush()
+        for dataset in self._datasets_in(found):
+            for reference in self.references_of(dataset):
+                self._delete_reference(reference)
+        storage = next(storage for storage in self._searched() if name in storage.file)
+        del storage.file[name]
+        self.forget("/" + name)
+
+    def forget(self, path: str) -> None:
+        """What lay at `path` is gone."""
+        for known in [known for known in self._paged if layout.lies_in(known, (path,))]:
+            self._paged.pop(known).drop_pages()
+        self._references.clear()
+        self._absent.clear()
+
+    def _delete_reference(self, reference: Reference) -> None:
+        parent, child = reference.parent, reference.child
+        paths = {
+            layout.ref_path(parent, child),
+            layout.region_path(parent, child),
+            layout.region_path(child, parent),
+        }
+        for storage in self._searched():
+            for path in paths:
+                if path in storage.file:
+                    del storage.file[path]
+                    self.forget(path)
+                    self._prune(storage, path.rpartition("/")[0], stop=path.partition("/ref/")[0])
+
+    def _prune(self, storage: Storage, path: str, stop: str) -> None:
+        """Remove empty groups from `path` upwards."""
+        while path != stop and not len(storage.file[path]):
+            del storage.file[path]
+            path = path.rpartition("/")[0]
+
+    def _datasets_in(self, found: h5py.HLObject) -> list[str]:
+        """Names of the datasets at or below an object."""
+        if isinstance(found, h5py.Dataset):
+            return [found.name[1:-5]] if found.name.endswith("/data") else []
+        names = []
+
+        def note(path: str) -> None:
+            full = f"{found.name}/{path}"
+            if full.endswith("/data") and "/ref/" not in full:
+                names.append(full[1:-5])
+
+        h5py.Group.visit(found, note)
+        return names
+
+    def _compression(self, storage: Storage) -> str | None:
+        return self.compression if storage is self._main else None
+
+    # what is wrong
+
+    def dangling(self) -> list[str]:
+        """A sentence for each reference that was used and points past the end of a dataset."""
+        sentences = []
+        for path, table in self._paged.items():
+            if isinstance(table, RegionTable) and table.dangling:
+                _, _, other = path[: -len("/ref_region")].partition("/ref/")
+                sentences.append(
+                    f"dataset '{table.of.name}' has {table.of.length} rows,"
+                    f" a reference between it and '{other}' points to row {table.highest}"
+                )
+        return sentences
+
+
+def _note_region(path: str, others: set[str]) -> None:
+    if path.endswith("/ref_region"):
+        others.add(path[: -len("/ref_region")])
+
+
+def _same_type(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
+    """Whether two types hold the same values; how structured rows are padded doesn't matter."""
+    if one == other:
+        return True
+    if one.subdtype is not None and other.subdtype is not None:
+        return one.shape == other.shape and _same_type(one.base, other.base)
+    if one.names is None or one.names != other.names:
+        return False
+    return all(_same_type(one[name], other[name]) for name in one.names)

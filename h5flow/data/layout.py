@@ -1,0 +1,58 @@
+"""How a file is laid out: which path holds what, and how its datasets are chunked.
+
+`/<name>/data` holds rows, `/<parent>/ref/<child>/ref` pairs of row numbers, and
+`/<a>/ref/<b>/ref_region` says for each row of `a` which rows of that `ref` enclose its references.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+#: A row of a region table: `ref[start:stop]` encloses all references of the row, `start == stop` says none.
+ref_region_dtype = np.dtype([("start", "i4"), ("stop", "i4")])
+
+#: A row of a reference table: row numbers of parent and child.
+ref_dtype = np.dtype("u4")
+
+# Large enough that reading and compressing by chunk is efficient, small enough that a file of many
+# nearly empty datasets stays small.
+_CHUNK_BYTES = 128 * 1024
+_MAX_CHUNK_ROWS = 1 << 16
+
+
+def normalise(name: str) -> str:
+    """The one spelling of a path inside a file: no outer and no doubled slashes; the root is empty."""
+    if name and name[0] != "/" and name[-1] != "/" and "//" not in name:
+        return name
+    return "/".join(part for part in name.split("/") if part)
+
+
+def data_path(name: str) -> str:
+    """Where the rows of dataset `name` are."""
+    return f"/{name}/data"
+
+
+def ref_path(parent: str, child: str) -> str:
+    """Where the references from `parent` to `child` are, if `parent` is the side that created them."""
+    return f"/{parent}/ref/{child}/ref"
+
+
+def region_path(of: str, other: str) -> str:
+    """Where the region table for the rows of `of` is, in the reference that joins it to `other`."""
+    return f"/{of}/ref/{other}/ref_region"
+
+
+def lies_in(path: str, tops: Iterable[str]) -> bool:
+    """Whether a normalised path is one of `tops` or below one of them."""
+    return any(path == top or path.startswith(top + "/") for top in tops)
+
+
+def rows_per_chunk(dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> int:
+    """A chunk length for a dataset that grows along its first axis, a power of two."""
+    row_bytes = max(1, np.dtype(dtype).itemsize * math.prod(row_shape))
+    rows = max(1, min(_MAX_CHUNK_ROWS, _CHUNK_BYTES // row_bytes))
+    return 1 << (rows.bit_length() - 1)

@@ -1,0 +1,80 @@
+"""References between two datasets: the pairs of rows, and the region tables that find them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from h5flow.data import layout
+from h5flow.data.pages import PagedDataset, RegionTable
+from h5flow.errors import InvalidReference
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_MOST_ROWS = np.iinfo(layout.ref_dtype).max
+_MOST_REFERENCES = np.iinfo(layout.ref_region_dtype["stop"]).max
+
+
+class Reference:
+    """References between rows of `parent`, the side that created them, and rows of `child`."""
+
+    def __init__(
+        self, parent: str, child: str, pairs: PagedDataset, regions: tuple[RegionTable, RegionTable]
+    ) -> None:
+        self.parent = parent
+        self.child = child
+        self.pairs = pairs
+        self.regions = regions
+
+    def direction(self, start: str) -> tuple[int, int]:
+        """The columns of row and related row when walking from dataset `start`."""
+        return (0, 1) if start == self.parent else (1, 0)
+
+    def append(self, pairs: Array) -> None:
+        """Add pairs, column 0 the parent's rows, and have the regions of both sides enclose them."""
+        count = len(pairs)
+        first = self.pairs.length
+        if first + count > _MOST_REFERENCES:
+            raise InvalidReference(
+                f"references '{self.parent}' → '{self.child}' would become {first + count:,},"
+                f" region tables can count {_MOST_REFERENCES:,}"
+            )
+        self.pairs.grow(first + count)
+        self.pairs.write(first, pairs.astype(layout.ref_dtype))
+        positions = np.arange(first, first + count)
+        if self.regions[0] is self.regions[1]:
+            # References within one dataset: a row's region encloses those in which it stands on either side.
+            self.regions[0].widen(pairs.ravel(), np.repeat(positions, 2))
+        else:
+            self.regions[0].widen(pairs[:, 0], positions)
+            self.regions[1].widen(pairs[:, 1], positions)
+
+
+def checked_pairs(refs: object, parent: str, child: str) -> Array:
+    """`refs` as an int64 array (K, 2). A row with a masked entry is no reference.
+
+    Raises `InvalidReference` for anything that isn't pairs of row numbers, before a file is touched.
+    """
+    what = f"references '{parent}' → '{child}'"
+    pairs = refs[()] if isinstance(refs, h5py.Dataset) else refs
+    if isinstance(pairs, np.ma.MaskedArray):
+        keep = ~np.ma.getmaskarray(pairs).reshape(len(pairs), -1).any(axis=1)
+        pairs = pairs.data[keep]
+    array = np.asarray(pairs)
+    if array.size == 0 and array.ndim <= 2:
+        return np.empty((0, 2), np.int64)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise InvalidReference(f"{what}: expected pairs, an array of shape (K, 2), got shape {array.shape}")
+    if array.dtype.kind not in "iuf":
+        raise InvalidReference(f"{what}: row numbers are integers, got type {array.dtype}")
+    wrong = ~((array >= 0) & (array <= _MOST_ROWS)).all(axis=1)
+    if array.dtype.kind == "f":
+        wrong |= (array != np.floor(array)).any(axis=1)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise InvalidReference(
+            f"{what}: entry {first} is {array[first].tolist()}, row numbers are integers from 0 to {_MOST_ROWS}"
+        )
+    return array.astype(np.int64, copy=False)

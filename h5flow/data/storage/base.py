@@ -1,0 +1,63 @@
+"""What the data layer asks of a storage: datasets that grow along their first axis, and groups with attributes.
+
+A storage does the reading and writing and nothing else: no buffering, no references, no names of components.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class StoredDataset(Protocol):
+    """Rows in a file. `dtype` and `row_shape` are those of the arrays that are read."""
+
+    handle: h5py.Dataset
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...]
+    chunk_rows: int
+    length: int
+    #: Whether `resize` can work.
+    growable: bool
+
+    def read(self, start: int, stop: int) -> Array:
+        """A fresh array of rows `start:stop`, which must exist."""
+        ...
+
+    def write(self, start: int, values: Array) -> None:
+        """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
+        ...
+
+    def resize(self, length: int) -> None:
+        """Set the number of rows."""
+        ...
+
+
+class Storage(Protocol):
+    """One HDF5 file."""
+
+    path: str
+    file: h5py.File
+
+    def dataset(self, path: str) -> StoredDataset | None:
+        """The dataset at an absolute path, `None` where there is none."""
+        ...
+
+    def create(
+        self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None
+    ) -> StoredDataset:
+        """Create an empty dataset, with the groups above it."""
+        ...
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...

@@ -1,0 +1,37 @@
+"""Opening HDF5 files, with errors that say what is wrong and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from h5flow.errors import FileError
+
+
+def open_file(
+    path: str, mode: str, *, role: str = "file", file_class: type[h5py.File] = h5py.File, **options: Any
+) -> h5py.File:
+    """Open an HDF5 file. Raises `FileError`, which calls the file by its `role`."""
+    try:
+        return file_class(path, mode, **options)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{role} '{path}' {_reason(Path(path), mode, str(error))}") from error
+
+
+def _reason(path: Path, mode: str, message: str) -> str:
+    if path.is_dir():
+        return "is a folder"
+    if mode in ("r", "r+") and not path.exists():
+        return "doesn't exist"
+    if not path.parent.is_dir():
+        return f"can't be made: folder '{path.parent}' doesn't exist"
+    detail = message[message.find("(") + 1 : message.rfind(")")] if "(" in message else message
+    if "unable to lock file" in message:
+        return "is open in another program; close it there first"
+    if "truncated file" in message:
+        return f"is truncated ({detail})"
+    if "file signature not found" in message:
+        return "is not an HDF5 file"
+    return f"can't be opened: {detail}"

@@ -1,0 +1,129 @@
+"""Storage for one process: plain h5py."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from h5py import h5d, h5p, h5s, h5t
+
+from h5flow.data.layout import rows_per_chunk
+from h5flow.data.storage.base import Array
+from h5flow.data.storage.opening import open_file
+
+# HDF5 keeps a dataset's chunks in a cache of 1 MiB. Slices that straddle a larger compressed chunk
+# would inflate it once for each slice, so the cache is made to hold a few chunks of the dataset.
+_DEFAULT_CHUNK_CACHE = 1 << 20
+_MAX_CHUNK_CACHE = 64 << 20
+_CACHED_CHUNKS = 4
+
+
+class SerialDataset:
+    """A dataset of a file that one process has open, read and written below h5py's slicing.
+
+    h5py works out the memory type and the selection anew at every access, which costs more than
+    reading a few hundred rows. Here the type is made once.
+    """
+
+    def __init__(self, handle: h5py.Dataset, writable: bool = True) -> None:
+        self.handle = handle
+        stored = handle.dtype
+        self.dtype: np.dtype[Any] = stored.base
+        self._stored_shape = handle.shape[1:]
+        self.row_shape: tuple[int, ...] = self._stored_shape + (stored.shape if stored.subdtype else ())
+        self.length = handle.shape[0]
+        self.growable = writable and handle.chunks is not None and handle.maxshape[0] is None
+        row_bytes = max(1, self.dtype.itemsize * math.prod(self.row_shape))
+        self.chunk_rows: int = handle.chunks[0] if handle.chunks else max(1, _DEFAULT_CHUNK_CACHE // row_bytes)
+        self._memory_type = None if stored.hasobject else h5t.py_create(stored)
+        self._rest = (0,) * len(self._stored_shape)
+
+    def read(self, start: int, stop: int) -> Array:
+        """A fresh array of rows `start:stop`, which must exist."""
+        if self._memory_type is None:
+            return cast(Array, self.handle[start:stop])
+        values = np.empty((stop - start, *self.row_shape), self.dtype)
+        if values.size:
+            memory, rows = self._spaces(start, stop - start)
+            self.handle.id.read(memory, rows, values, self._memory_type)
+        return values
+
+    def write(self, start: int, values: Array) -> None:
+        """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
+        if not values.size:
+            return
+        if self._memory_type is None:
+            self.handle[start : start + len(values)] = values
+            return
+        memory, rows = self._spaces(start, len(values))
+        self.handle.id.write(memory, rows, np.ascontiguousarray(values), self._memory_type)
+
+    def resize(self, length: int) -> None:
+        """Set the number of rows."""
+        self.handle.id.set_extent((length, *self._stored_shape))
+        self.length = length
+
+    def _spaces(self, start: int, count: int) -> tuple[h5s.SpaceID, h5s.SpaceID]:
+        block = (count, *self._stored_shape)
+        rows = self.handle.id.get_space()
+        rows.select_hyperslab((start, *self._rest), block)
+        return h5s.create_simple(block), rows
+
+
+class SerialStorage:
+    """An HDF5 file that this process has to itself."""
+
+    def __init__(self, path: str, mode: str, file_class: type[h5py.File] = h5py.File) -> None:
+        self.path = path
+        # 1.10's format: chunk indexes made for appending, readable by every HDF5 since.
+        self.file = open_file(path, mode, file_class=file_class, libver=("v110", "v110"))
+        self._writable = self.file.mode != "r"
+
+    def dataset(self, path: str) -> SerialDataset | None:
+        """The dataset at an absolute path, `None` where there is none."""
+        encoded = path.encode()
+        try:
+            found = h5py.h5o.open(self.file.id, encoded)
+        except KeyError:
+            return None
+        if not isinstance(found, h5d.DatasetID):
+            return None
+        if found.rank == 0:
+            return None
+        creation = found.get_create_plist()
+        if creation.get_nfilters() and creation.get_layout() == h5d.CHUNKED:
+            chunk_bytes = math.prod(creation.get_chunk()) * found.get_type().get_size()
+            if chunk_bytes * _CACHED_CHUNKS > _DEFAULT_CHUNK_CACHE:
+                cache = max(min(chunk_bytes * _CACHED_CHUNKS, _MAX_CHUNK_CACHE), chunk_bytes)
+                access = h5p.create(h5p.DATASET_ACCESS)
+                access.set_chunk_cache(521, cache, 0.75)
+                del found  # HDF5 takes the cache size only from the first of several openings.
+                found = h5d.open(self.file.id, encoded, access)
+        return SerialDataset(h5py.Dataset(found), self._writable)
+
+    def create(
+        self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None
+    ) -> SerialDataset:
+        """Create an empty dataset, with the groups above it."""
+        handle = h5py.Group.create_dataset(
+            self.file,
+            path,
+            shape=(0, *row_shape),
+            maxshape=(None, *row_shape),
+            dtype=dtype,
+            chunks=(rows_per_chunk(dtype, row_shape), *(max(1, n) for n in row_shape)),
+            compression=compression,
+            shuffle=compression is not None,
+        )
+        return SerialDataset(handle)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()

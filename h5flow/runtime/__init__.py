@@ -1,0 +1,1 @@
+"""What happens between a generator's slice and the last stage."""

@@ -1,0 +1,39 @@
+"""Where in a workflow something went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A component at work: which one, where it is configured, on which rank and slice."""
+
+    component: str
+    place: str = ""
+    rank: int = 0
+    rows: slice | None = None
+
+    def on(self, rows: slice) -> Where:
+        """The same component on a slice."""
+        return replace(self, rows=rows)
+
+    def __str__(self) -> str:
+        parts = [f"{self.component} ({self.place})" if self.place else self.component, f"rank {self.rank}"]
+        if self.rows is not None:
+            parts.append(f"slice {self.rows.start}:{self.rows.stop}")
+        return ", ".join(parts)
+
+
+def locate(error: BaseException, where: Where) -> None:
+    """Note with an error where it happened; the innermost place counts."""
+    if located(error) is None:
+        error.__dict__["h5flow_where"] = where
+        error.add_note(f"in {where}")
+
+
+def located(error: BaseException) -> Where | None:
+    """Where an error happened, if that is known."""
+    found: Any = error.__dict__.get("h5flow_where")
+    return found if isinstance(found, Where) else None

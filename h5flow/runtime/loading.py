@@ -1,0 +1,56 @@
+"""Loading what stages require into the cache of a slice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from h5flow.data import H5FlowDataManager
+from h5flow.errors import NotInFile
+from h5flow.workflow import Requirement
+
+_log = logging.getLogger(__name__)
+
+
+class RequirementLoader:
+    """Loads requirements through a data manager; says once of each that it can't be loaded.
+
+    With `strict`, a requirement that can't be loaded is an error instead.
+    """
+
+    def __init__(self, data_manager: H5FlowDataManager, strict: bool = False) -> None:
+        self._data_manager = data_manager
+        self._strict = strict
+        self._reported: set[Requirement] = set()
+
+    def update(
+        self, cache: dict[str, Any], source: str, rows: slice, requirements: Iterable[Requirement]
+    ) -> None:
+        """Load the source rows and the requirements that `cache` doesn't have."""
+        if source not in cache:
+            cache[source] = self._data_manager[source, rows]
+        for requirement in requirements:
+            if requirement.name not in cache:
+                cache[requirement.name] = self.load(requirement, source, rows)
+
+    def load(self, requirement: Requirement, source: str, rows: slice) -> Any:
+        """What `requirement` is for rows of `source`; `None` where the file doesn't have it."""
+        path = list(requirement.path)
+        try:
+            if self._data_manager.ref_exists(source, path[0]):
+                path.insert(0, source)
+            if len(path) > 1:
+                return self._data_manager.walk(path, rows, indices_only=requirement.index_only)
+            if requirement.index_only:
+                return np.arange(*rows.indices(len(self._data_manager.get_dset(path[0]))))
+            return self._data_manager[path[0], rows]
+        except NotInFile as error:
+            if self._strict:
+                raise
+            if requirement not in self._reported:
+                self._reported.add(requirement)
+                _log.warning("requirement '%s' is None: %s", requirement.name, error)
+            return None
