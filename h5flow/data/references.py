@@ -69,11 +69,10 @@ def checked_pairs(refs: object, parent: str, child: str) -> Array:
         raise InvalidReference(f"{what}: expected pairs, an array of shape (K, 2), got shape {array.shape}")
     if array.dtype.kind not in "iuf":
         raise InvalidReference(f"{what}: row numbers are integers, got type {array.dtype}")
-    wrong = ~((array >= 0) & (array <= _MOST_ROWS)).all(axis=1)
-    if array.dtype.kind == "f":
-        wrong |= (array != np.floor(array)).any(axis=1)
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
+    whole = array.dtype.kind != "f" or bool((array == np.floor(array)).all())
+    if not (whole and array.min() >= 0 and array.max() <= _MOST_ROWS):
+        wrong = (array < 0) | (array > _MOST_ROWS) | (array != np.floor(array))
+        first = int(np.flatnonzero(wrong.any(axis=1))[0])
         raise InvalidReference(
             f"{what}: entry {first} is {array[first].tolist()}, row numbers are integers from 0 to {_MOST_ROWS}"
         )

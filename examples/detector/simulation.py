@@ -1,0 +1,104 @@
+"""The generator: straight tracks, and the waveforms that their ionisation makes on the pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h5flow import resources
+from h5flow.core import H5FlowGenerator
+
+TICKS = 128
+WAVEFORM = np.dtype([("event", "u4"), ("channel", "u2"), ("samples", "i2", (TICKS,))])
+TRACK = np.dtype([("event", "u4"), ("start", "f4", (3,)), ("end", "f4", (3,)), ("dqdx", "f4")])
+NOISE = np.dtype([("sigma", "f4")])
+
+_PULSE_WIDTH = 2.0  # ticks
+
+
+class DetectorSimulation(H5FlowGenerator):
+    """Simulates `events` tracks, `events_per_slice` at a time; equal seeds give equal files.
+
+    Writes the waveforms of hit channels, `mc/tracks` with references to the waveforms that each track made,
+    and `raw/noise`, the noise of each waveform.
+    """
+
+    class_version = "1.0.0"
+
+    default_seed = 0
+    default_events = 100
+    default_events_per_slice = 8
+
+    def __init__(self, **params):
+        super().__init__(**params)
+        self.seed = params.get("seed", self.default_seed)
+        self.events_per_slice = params.get("events_per_slice", self.default_events_per_slice)
+        self.next_event = self.start_position or 0
+        if self.end_position is None:
+            self.end_position = params.get("events", self.default_events)
+
+    def __len__(self):
+        return -(-self.end_position // self.events_per_slice)
+
+    def init(self):
+        super().init()
+        dm = self.data_manager
+        dm.create_dset(self.dset_name, WAVEFORM)
+        dm.create_dset("raw/noise", NOISE)
+        dm.create_dset("mc/tracks", TRACK)
+        dm.create_ref(self.dset_name, "raw/noise")
+        dm.create_ref("mc/tracks", self.dset_name)
+        dm.set_attrs(
+            self.dset_name, classname=self.classname, class_version=self.class_version, seed=self.seed
+        )
+
+    def next(self):
+        events = np.arange(self.next_event, min(self.next_event + self.events_per_slice, self.end_position))
+        if not len(events):
+            return self.EMPTY
+        self.next_event = int(events[-1]) + 1
+        tracks, waveforms = zip(*(self._simulate(event) for event in events), strict=True)
+
+        dm = self.data_manager
+        rows = dm.reserve_data(self.dset_name, sum(len(made) for made in waveforms))
+        dm.write_data(self.dset_name, rows, np.concatenate(waveforms))
+        numbers = np.arange(rows.start, rows.stop)
+
+        noise = np.zeros(len(numbers), NOISE)
+        noise["sigma"] = 4
+        noise_rows = dm.reserve_data("raw/noise", len(noise))
+        dm.write_data("raw/noise", noise_rows, noise)
+        dm.write_ref(self.dset_name, "raw/noise", np.c_[numbers, np.arange(noise_rows.start, noise_rows.stop)])
+
+        track_rows = dm.reserve_data("mc/tracks", len(tracks))
+        dm.write_data("mc/tracks", track_rows, np.array(tracks, TRACK))
+        made_by = np.repeat(
+            np.arange(track_rows.start, track_rows.stop), [len(made) for made in waveforms]
+        )
+        dm.write_ref("mc/tracks", self.dset_name, np.c_[made_by, numbers])
+        return rows
+
+    def _simulate(self, event: int) -> tuple[tuple, np.ndarray]:
+        """A track and the waveforms of the channels below it."""
+        geometry = resources["Geometry"]
+        random = np.random.default_rng([self.seed, event])
+        depth = (TICKS - 20) * geometry.drift_velocity
+        start, end = random.uniform(0, 1, (2, 3)) * (geometry.width, geometry.width, depth)
+        dqdx = random.uniform(120, 200)
+
+        steps = np.linspace(0, 1, 400)[:, np.newaxis]
+        x, y, z = (start + (end - start) * steps).T
+        charge = dqdx * np.linalg.norm(end - start) / len(steps)
+        channels, which = np.unique(geometry.channel(x, y), return_inverse=True)
+
+        ticks = np.arange(TICKS)
+        arrival = z / geometry.drift_velocity + 10
+        pulses = np.exp(-0.5 * ((ticks - arrival[:, np.newaxis]) / _PULSE_WIDTH) ** 2)
+        samples = np.zeros((len(channels), TICKS))
+        np.add.at(samples, which, charge * pulses / (_PULSE_WIDTH * np.sqrt(2 * np.pi)))
+        samples += random.normal(0, 4, samples.shape)
+
+        waveforms = np.zeros(len(channels), WAVEFORM)
+        waveforms["event"] = event
+        waveforms["channel"] = channels
+        waveforms["samples"] = np.round(samples)
+        return (event, start, end, dqdx), waveforms

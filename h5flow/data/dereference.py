@@ -1,0 +1,340 @@
+"""Following references: from rows of one dataset to the rows of another that belong to them.
+
+All steps work on whole arrays. References are kept as counts and children: for each selected row how many
+children it has, and the children of all rows one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from h5flow.data.selection import Indices, RowSelection, rows_of
+from h5flow.errors import DataMismatch, InvalidReference
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Masked = np.ma.MaskedArray[Any, np.dtype[Any]]
+
+# Reading so many bytes more costs less than another call to HDF5.
+_GAP_BYTES = 64 * 1024
+
+
+class RowSource(Protocol):
+    """Rows of a table, wherever they are."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an element."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all rows together."""
+        ...
+
+    def read(self, start: int, stop: int) -> Array:
+        """Rows `start:stop`, which exist."""
+        ...
+
+    def take(self, rows: Indices) -> Array:
+        """The given rows: ascending, without repeats, all existing."""
+        ...
+
+
+def dereference(
+    sel: Any,
+    ref: Any,
+    data: Any = None,
+    region: Any = None,
+    mask: npt.ArrayLike | None = None,
+    ref_direction: tuple[int, int] = (0, 1),
+    indices_only: bool = False,
+    as_masked: bool = True,
+) -> Masked | list[Array]:
+    """The children of selected rows.
+
+    `sel` is a row number, a slice, a mask, or row numbers in any order, also repeated. `ref` holds pairs (L, 2),
+    `ref_direction` says which columns are row and child. `region` is a table with `start` and `stop` for each
+    row, between which all of its references lie; it only saves reading the others. `mask` is parallel to
+    the selected rows: true leaves the entry out.
+
+    Returns a masked array (n, m, …), m the most children of any row, at least 1: row k holds the rows of `data`
+    that are the children of `sel[k]`, by child number, packed to the left. With `indices_only`, or without `data`,
+    it holds the child numbers. Without `as_masked` it is a list of arrays, each in the order of `ref`.
+    Arguments may be arrays, lists or h5py datasets.
+
+    Raises `RowsOutOfRange` for rows that don't exist, `InvalidReference` for children that `data` doesn't have.
+    """
+    pairs = _source(ref)
+    regions = None if region is None else _source(region)
+    rows = rows_of(sel, _selectable(ref, pairs, regions, ref_direction[0]), "the parent", beyond=True)
+    left_out = _left_out(mask, len(rows))
+    counts, children = children_of(rows, pairs, regions, ref_direction, stored_order=not as_masked)
+    counts, children = _without(left_out, counts, children)
+    values = children.astype(pairs.dtype) if indices_only or data is None else _gathered(data, children)
+    if as_masked:
+        return _packed(counts, values)
+    return np.split(values, np.cumsum(counts)[:-1]) if len(rows) else []
+
+
+def dereference_chain(
+    sel: Any,
+    refs: Sequence[Any],
+    data: Any = None,
+    regions: Sequence[Any] | None = None,
+    mask: npt.ArrayLike | None = None,
+    ref_directions: Sequence[tuple[int, int]] | None = None,
+    indices_only: bool = False,
+) -> Masked:
+    """The children of the children of selected rows, along any number of references.
+
+    Arguments are as for `dereference`, one of `refs`, `regions` and `ref_directions` for each step. Returns a
+    masked array (n, m1, m2, …), masked where any link is missing.
+    """
+    tables = list(regions) if regions is not None else [None] * len(refs)
+    directions = list(ref_directions) if ref_directions is not None else [(0, 1)] * len(refs)
+    levels: list[Array] = []
+    children: Indices = np.empty(0, np.int64)
+    stored = np.dtype(np.int64)
+    for level, (ref, region, direction) in enumerate(zip(refs, tables, directions, strict=True)):
+        pairs = _source(ref)
+        source = None if region is None else _source(region)
+        if level == 0:
+            length = _selectable(ref, pairs, source, direction[0])
+            rows = rows_of(sel, length, "the parent", beyond=True)
+            left_out = _left_out(mask, len(rows))
+        else:
+            rows, left_out = RowSelection(0, 0, children), None
+        counts, children = children_of(rows, pairs, source, direction)
+        counts, children = _without(left_out, counts, children)
+        levels.append(counts)
+        stored = pairs.dtype
+    packed = children.astype(stored) if indices_only or data is None else _gathered(data, children)
+    for counts in reversed(levels):
+        packed = _packed(counts, packed)
+    return cast(Masked, packed)
+
+
+def children_of(
+    rows: RowSelection,
+    pairs: RowSource,
+    regions: RowSource | None,
+    direction: tuple[int, int] = (0, 1),
+    stored_order: bool = False,
+) -> tuple[Indices, Indices]:
+    """How many children each of `rows` has, and all of these children.
+
+    The children of a row are ascending, or with `stored_order` as in `pairs`. A row past the end of the
+    tables has none.
+    """
+    if rows.indices is None:
+        keys, children = _keyed(rows.start, rows.stop, None, pairs, regions, direction)
+    else:
+        unique, back = np.unique(rows.indices, return_inverse=True)
+        keys, children = _keyed(0, 0, unique, pairs, regions, direction)
+    size = len(rows) if rows.indices is None else len(unique)
+    if stored_order:
+        children = children[np.argsort(keys, kind="stable")]
+    else:
+        # One integer holds row and child, so that one plain sort orders both.
+        packed = (keys << 32) | children
+        if not (packed[1:] >= packed[:-1]).all():
+            packed.sort()
+            children = packed & 0xFFFFFFFF
+    counts = np.bincount(keys, minlength=size)
+    if rows.indices is None or (len(unique) == len(back) and (back[1:] > back[:-1]).all()):
+        return counts, children
+    starts = np.cumsum(counts) - counts
+    return counts[back], children[_ranges(starts[back], counts[back])]
+
+
+def _keyed(
+    start: int,
+    stop: int,
+    unique: Indices | None,
+    pairs: RowSource,
+    regions: RowSource | None,
+    direction: tuple[int, int],
+) -> tuple[Indices, Indices]:
+    """For each reference of rows `start:stop`, or of the rows `unique`: the row's place among them, and the child."""
+    if regions is None:
+        found = pairs.read(0, pairs.shape[0])
+    elif unique is None:
+        found = _enclosed(regions.read(start, max(start, min(stop, regions.shape[0]))), pairs)
+    else:
+        found = _enclosed(regions.take(unique[unique < regions.shape[0]]), pairs)
+    parents = found[:, direction[0]].astype(np.int64)
+    children = found[:, direction[1]].astype(np.int64)
+    if unique is None:
+        keys = parents - start
+        wanted = (keys >= 0) & (keys < stop - start)
+    else:
+        keys = np.searchsorted(unique, parents)
+        wanted = np.append(unique, -1)[keys] == parents
+    if wanted.all():
+        return keys, children
+    return keys[wanted], children[wanted]
+
+
+def _enclosed(regions: Array, pairs: RowSource) -> Array:
+    """The pairs that lie in any of the regions, in their order."""
+    starts, stops = regions["start"].astype(np.int64), regions["stop"].astype(np.int64)
+    some = stops > starts
+    starts, stops = starts[some], stops[some]
+    if not len(starts):
+        return np.empty((0, 2), pairs.dtype)
+    if not (starts[1:] >= starts[:-1]).all():
+        order = np.argsort(starts)
+        starts, stops = starts[order], stops[order]
+    reach = np.maximum.accumulate(stops)
+    gap = _GAP_BYTES // (2 * pairs.dtype.itemsize)
+    breaks = np.flatnonzero(starts[1:] > reach[:-1] + gap) + 1
+    firsts = starts[np.append(0, breaks)]
+    lasts = reach[np.append(breaks, len(reach)) - 1]
+    pieces = [pairs.read(int(first), int(last)) for first, last in zip(firsts, lasts, strict=True)]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def take_by_pieces(
+    read: Callable[[int, int], Array],
+    rows: Indices,
+    row_bytes: int,
+    dtype: np.dtype[Any],
+    row_shape: tuple[int, ...],
+) -> Array:
+    """The given rows (ascending, without repeats), read in pieces that don't span large gaps."""
+    if not len(rows):
+        return np.empty((0, *row_shape), dtype)
+    breaks = np.flatnonzero(np.diff(rows) > max(1, _GAP_BYTES // row_bytes)) + 1
+    pieces = []
+    for piece in np.split(rows, breaks):
+        first, last = int(piece[0]), int(piece[-1]) + 1
+        values = read(first, last)
+        pieces.append(values if len(piece) == last - first else pick(values, piece - first))
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def pick(values: Array, rows: Indices) -> Array:
+    """`values[rows]`, where rows of several fields are moved as a whole; numpy would copy each field by itself."""
+    if values.dtype.names is None or values.dtype.hasobject:
+        return values[rows]
+    whole = np.dtype((np.void, values.dtype.itemsize))
+    return np.ascontiguousarray(values).view(whole)[rows].view(values.dtype)
+
+
+def _gathered(data: Any, children: Indices) -> Array:
+    """Rows `children` of `data`, in this order; rows that aren't needed are not read, where they are many."""
+    source = _source(data)
+    length = source.shape[0]
+    if not len(children):
+        return np.empty((0, *source.shape[1:]), source.dtype)
+    low, high = int(children.min()), int(children.max())
+    if high >= length:
+        name = getattr(data, "name", None)
+        what = f"dataset '{name}'" if name else "the data"
+        raise InvalidReference(f"{what} has {length} rows, reference points to row {high}")
+    row_bytes = max(1, source.dtype.itemsize * math.prod(source.shape[1:]))
+    if (high - low) * row_bytes <= max(_GAP_BYTES, 4 * len(children) * row_bytes):
+        values, where = source.read(low, high + 1), children - low
+        if len(values) == len(where) and (where[1:] > where[:-1]).all():
+            return values
+        return pick(values, where)
+    unique, where = np.unique(children, return_inverse=True)
+    return pick(source.take(unique), where)
+
+
+def _packed(counts: Indices, values: Array) -> Masked:
+    """Rows of `counts` values each, packed to the left; what is missing is masked, and zero below the mask."""
+    width = max(1, int(counts.max(initial=0)))
+    shape = (len(counts), width)
+    here = np.arange(width) < counts[:, np.newaxis]
+    everywhere = len(values) == here.size
+    data: Array
+    if everywhere:
+        data = np.ma.getdata(values).reshape(*shape, *values.shape[1:])
+    else:
+        data = np.zeros((*shape, *values.shape[1:]), values.dtype)
+        _place(data, here, np.ma.getdata(values))
+    if isinstance(values, np.ma.MaskedArray):
+        mask = np.ones(data.shape, np.ma.make_mask_descr(values.dtype))
+        _place(mask, here, np.ma.getmaskarray(values))
+    else:
+        fields = np.ma.make_mask_descr(values.dtype)
+        absent = ~here.reshape(*shape, *(1,) * (data.ndim - 2))
+        if fields.names is None:
+            mask = np.broadcast_to(absent, data.shape).copy()
+        else:
+            each = np.repeat(np.broadcast_to(absent, data.shape)[..., np.newaxis], fields.itemsize, axis=-1)
+            mask = each.view(fields)[..., 0]
+    return np.ma.MaskedArray(data, mask=mask)
+
+
+def _place(into: Array, where: Array, values: Array) -> None:
+    """`into[where] = values`, moving rows of several fields as a whole."""
+    if into.dtype.names is None or into.dtype.hasobject:
+        into[where] = values
+        return
+    whole = np.dtype((np.void, into.dtype.itemsize))
+    into.view(whole)[where] = np.ascontiguousarray(values).view(whole)
+
+
+def _without(left_out: Array | None, counts: Indices, children: Indices) -> tuple[Indices, Indices]:
+    if left_out is None or not left_out.any():
+        return counts, children
+    return np.where(left_out, 0, counts), children[~np.repeat(left_out, counts)]
+
+
+def _left_out(mask: npt.ArrayLike | None, count: int) -> Array | None:
+    if mask is None:
+        return None
+    left_out = np.asarray(mask, bool)
+    if left_out.shape != (count,):
+        raise DataMismatch(f"a mask of shape {left_out.shape} doesn't fit a selection of {count} rows")
+    return left_out
+
+
+def _ranges(starts: Indices, counts: Indices) -> Indices:
+    """`start, …, start + count - 1` for each, one after the other."""
+    before = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(starts - before, counts)
+
+
+def _selectable(ref: Any, pairs: RowSource, regions: RowSource | None, column: int) -> int:
+    """How many rows there are to select from."""
+    if regions is not None:
+        return regions.shape[0]
+    if isinstance(ref, h5py.Dataset) and (path := ref.attrs.get(f"dset{column}")) in ref.file:
+        return len(ref.file[path])
+    found = pairs.read(0, pairs.shape[0])
+    return int(found[:, column].max(initial=-1)) + 1
+
+
+def _source(rows: Any) -> RowSource:
+    if hasattr(rows, "read") and hasattr(rows, "take"):
+        return cast(RowSource, rows)
+    return _Rows(rows if isinstance(rows, h5py.Dataset) else np.asarray(rows))
+
+
+class _Rows:
+    """Rows of an array or an h5py dataset."""
+
+    def __init__(self, rows: Array | h5py.Dataset) -> None:
+        self._rows = rows
+        self.dtype: np.dtype[Any] = rows.dtype.base
+        self.shape: tuple[int, ...] = tuple(rows.shape) + rows.dtype.shape
+
+    def read(self, start: int, stop: int) -> Array:
+        # A copy, because the caller may change what it gets.
+        return np.array(self._rows[start:stop])
+
+    def take(self, rows: Indices) -> Array:
+        if isinstance(self._rows, np.ndarray):
+            return self._rows[rows]
+        row_shape = self.shape[1:]
+        row_bytes = max(1, self.dtype.itemsize * math.prod(row_shape))
+        return take_by_pieces(self.read, rows, row_bytes, self.dtype, row_shape)

@@ -1,0 +1,66 @@
+"""Which rows a selection names: a row number, a slice, row numbers in any order, or a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from h5flow.errors import DataMismatch, RowsOutOfRange
+
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSelection:
+    """Rows `start:stop`, or where `indices` is given those rows in their order."""
+
+    start: int
+    stop: int
+    indices: Indices | None = None
+
+    def __len__(self) -> int:
+        return self.stop - self.start if self.indices is None else len(self.indices)
+
+    def as_indices(self) -> Indices:
+        """All rows by number."""
+        return np.arange(self.start, self.stop) if self.indices is None else self.indices
+
+
+def rows_of(selection: Any, length: int, what: str = "dataset", beyond: bool = False) -> RowSelection:
+    """The rows that `selection` names of `length` rows; negative and open ones count as in numpy.
+
+    A slice is cut at the end, or with `beyond` goes on past it as far as it says. Raises `RowsOutOfRange` for
+    row numbers that don't exist, `DataMismatch` for what selects no rows.
+    """
+    if isinstance(selection, slice):
+        return _of_slice(selection, length, beyond)
+    if isinstance(selection, bool | np.bool_):
+        raise DataMismatch(f"{what}: rows can't be selected with {selection!r}")
+    rows = np.atleast_1d(np.asarray(selection))
+    if rows.dtype == bool:
+        if rows.shape != (length,):
+            raise DataMismatch(f"{what}: a mask of shape {rows.shape} can't select from {length} rows")
+        return RowSelection(0, 0, np.flatnonzero(rows))
+    if rows.size == 0 and rows.ndim == 1:
+        return RowSelection(0, 0)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise DataMismatch(f"{what}: rows can't be selected with type {rows.dtype}, shape {rows.shape}")
+    rows = rows.astype(np.int64, copy=False)
+    if rows.min() < -length or rows.max() >= length:
+        wrong = rows[(rows < -length) | (rows >= length)]
+        more = ", …" if len(wrong) > 5 else ""
+        raise RowsOutOfRange(f"{what} has {length} rows, not {', '.join(map(str, wrong[:5]))}{more}")
+    if rows.min() < 0:
+        rows = np.where(rows < 0, rows + length, rows)
+    return RowSelection(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else RowSelection(0, 0, rows)
+
+
+def _of_slice(selection: slice, length: int, beyond: bool) -> RowSelection:
+    if beyond and selection.stop is not None and selection.stop > length and (selection.start or 0) >= 0:
+        length = int(selection.stop)
+    start, stop, step = selection.indices(length)
+    if step == 1:
+        return RowSelection(start, max(start, stop))
+    return RowSelection(0, 0, np.arange(start, stop, step))
