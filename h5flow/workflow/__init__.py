@@ -1,0 +1,19 @@
+"""The workflow file: reading it, checking it, and finding the classes that it names."""
+
+from h5flow.workflow.config import ComponentConfig, StageConfig, WorkflowConfig, check
+from h5flow.workflow.discovery import find_class, get_class
+from h5flow.workflow.document import Document, load
+from h5flow.workflow.requirements import Requirement, format_requirements
+
+__all__ = [
+    "ComponentConfig",
+    "Document",
+    "Requirement",
+    "StageConfig",
+    "WorkflowConfig",
+    "check",
+    "find_class",
+    "format_requirements",
+    "get_class",
+    "load",
+]
