@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def __getattr__(name: str) -> Any:
         from h5flow.core.job import run as value
     elif name == "resources":
         from h5flow.core import resources as value
+    elif name in ("core", "data", "modules"):
+        value = importlib.import_module(f"h5flow.{name}")
     else:
         raise AttributeError(f"module 'h5flow' has no attribute '{name}'")
     globals()[name] = value

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from h5flow.errors import ConfigError, DiscoveryError, H5FlowError, UsageError
@@ -137,11 +138,22 @@ def _failed(error: Exception | SystemExit, verbose: int) -> int:
     from h5flow.runtime.failure import located
 
     if verbose or not isinstance(error, H5FlowError):
-        traceback.print_exception(error)
+        _print_traceback(error)
     where = located(error)
     message = str(error) if isinstance(error, H5FlowError) else f"{type(error).__name__}: {error}"
     _say(f"{PROGRAM}: {where}: {message}" if where else f"{PROGRAM}: {message}")
     return WRONG if isinstance(error, UsageError | DiscoveryError) else FAILED
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print a traceback that begins in the user's code, if the error comes from there."""
+    package = str(Path(__file__).parent)
+    own = error.__traceback__
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(package):
+        own = own.tb_next
+    if own is not None:
+        error.__traceback__ = own
+    traceback.print_exception(error)
 
 
 def _set_up_logging(verbose: int) -> None:

@@ -70,7 +70,7 @@ class DetectorSimulation(H5FlowGenerator):
         dm.write_ref(self.dset_name, "raw/noise", np.c_[numbers, np.arange(noise_rows.start, noise_rows.stop)])
 
         track_rows = dm.reserve_data("mc/tracks", len(tracks))
-        dm.write_data("mc/tracks", track_rows, np.array(tracks, TRACK))
+        dm.write_data("mc/tracks", track_rows, np.array(list(tracks), TRACK))
         made_by = np.repeat(
             np.arange(track_rows.start, track_rows.stop), [len(made) for made in waveforms]
         )

@@ -212,15 +212,9 @@ class TestLoop:
         self.look(
             folder,
             params="{chunk_size: 2}",
-            requires="""
-              - hits
-              - {name: numbers, path: hits, index_only: true}
-              - {name: chain, path: [hits, calib]}
-              - {name: by_row, path: [calib, hits]}
-              - {name: beside, path: calib}
-              - {name: rows, path: calib, index_only: true}
-              - {name: nothing, path: [hits, nowhere]}
-            """,
+            requires="[hits, {name: numbers, path: hits, index_only: true}, {name: chain, path: [hits, calib]},"
+            " {name: by_row, path: [calib, hits]}, {name: beside, path: calib},"
+            " {name: rows, path: calib, index_only: true}, {name: nothing, path: [hits, nowhere]}]",
         )
         rows, cache = seen(folder)[1]
         assert rows == slice(2, 4)
@@ -274,7 +268,7 @@ class TestCache:
             class Change(H5FlowStage):
                 def run(self, source_name, source_slice, cache):
                     cache['hits'] = 'replaced'
-                    cache['calib'][...] = -1
+                    cache['calib'][...] = 7
                     cache['extra'] = 'until the next stage'
                     cache['later'] = 'kept until required'
                     del cache['raw']
@@ -303,9 +297,9 @@ class TestCache:
         done = folder.run("flow.yaml", "-i", "in.h5", "-o", "out.h5")
         assert done.code == 0, done.err
         first, second = seen(folder, "first"), seen(folder, "second")
-        assert first[0] == {"hits": "replaced", "calib": [(2**32 - 1, -1.0)], "raw": [(0, 0.0)]}
+        assert first[0] == {"hits": "replaced", "calib": [(7, 7.0)], "raw": [(0, 0.0)]}
         assert second[0] == {
-            "calib": [(2**32 - 1, -1.0)],
+            "calib": [(7, 7.0)],
             "raw": [(0, 0.0)],
             "hits": [[0, 1]],
             "later": [(0, 0.0)],
