@@ -12,6 +12,11 @@ CALIBRATED_HIT = np.dtype([("id", "u4"), ("x", "f4"), ("y", "f4"), ("z", "f4"), 
 EVENT = np.dtype([("id", "u4"), ("nhit", "u4"), ("q", "f8")])
 
 
+def present(rows: np.ma.MaskedArray) -> np.ndarray:
+    """The rows that are not masked, as a flat array; of structured rows every field has a mask."""
+    return rows.data[~np.ma.getmaskarray(rows[rows.dtype.names[0]])]
+
+
 class HitFinder(H5FlowStage):
     """Writes `charge/hits`: each pulse of a waveform that exceeds `threshold` times its noise."""
 
@@ -85,7 +90,7 @@ class Calibration(H5FlowStage):
     def run(self, source_name, source_slice, cache):
         super().run(source_name, source_slice, cache)
         geometry = resources["Geometry"]
-        hits = cache["charge/hits"].compressed()
+        hits = present(cache["charge/hits"])
         calibrated = np.zeros(len(hits), CALIBRATED_HIT)
         calibrated["x"], calibrated["y"] = geometry.position(hits["channel"].astype(int))
         calibrated["z"] = (hits["tick"] - 10) * geometry.drift_velocity
@@ -116,8 +121,7 @@ class EventBuilder(H5FlowStage):
         # From waveforms to hits to calibrated hits: shape (waveforms, hits of one, calibrated hits of one).
         calibrated = cache["calibrated"]
         event_of_hit = np.broadcast_to(cache[source_name]["event"][:, np.newaxis, np.newaxis], calibrated.shape)
-        found = ~np.ma.getmaskarray(calibrated["id"])
-        hits, event_of_hit = calibrated.data[found], event_of_hit[found]
+        hits, event_of_hit = present(calibrated), event_of_hit[~calibrated["id"].mask]
 
         ids, which = np.unique(event_of_hit, return_inverse=True)
         events = np.zeros(len(ids), EVENT)

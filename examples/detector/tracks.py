@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from examples.detector.charge import present
 from h5flow import resources
 from h5flow.core import H5FlowStage
 
@@ -30,13 +31,13 @@ class TrackFit(H5FlowStage):
         fits = np.zeros(len(events), FIT)
         fits["event"] = events["id"]
         for fit, of_event, true in zip(fits, hits, truth.reshape(len(events), -1), strict=True):
-            points = of_event.compressed()
+            points = present(of_event)
             xyz = np.stack([points["x"], points["y"], points["z"]], axis=1).astype(float)
             xyz -= xyz.mean(axis=0)
             direction = np.linalg.svd(xyz, full_matrices=False)[2][0]
             fit["direction"] = direction
             fit["length"] = np.ptp(xyz @ direction)
-            track = true.compressed()[0]
+            track = present(true)[0]
             expected = track["end"] - track["start"]
             cosine = abs(direction @ expected) / np.linalg.norm(expected)
             fit["angle"] = np.degrees(np.arccos(min(cosine, 1)))
@@ -70,7 +71,7 @@ class TrackFit(H5FlowStage):
         display, angles = figure.subplots(1, 2)
         width = resources["Geometry"].width
         for event in range(min(6, len(fits))):
-            hits = self.data_manager["charge/events", "charge/calib_hits", event].compressed()
+            hits = present(self.data_manager["charge/events", "charge/calib_hits", event])
             display.scatter(hits["x"], hits["z"], s=hits["q"] / 40)
         display.set(title="Hits of six events", xlabel="x [mm]", ylabel="drift [mm]", xlim=(0, width))
         angles.hist(fits["angle"], bins=np.linspace(0, 10, 51), color="#4c72b0")

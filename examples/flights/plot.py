@@ -47,7 +47,7 @@ class DelayPlot(H5FlowStage):
 
         shown = np.flatnonzero(self.by_hour[0] > 100)
         hours.bar(shown, (self.by_hour[1] / np.maximum(self.by_hour[0], 1))[shown], color="#4c72b0")
-        hours.set(title="It gets later during the day", xlabel="scheduled hour of departure")
+        hours.set(title="It gets later during the day", xlabel="scheduled hour of departure", xticks=shown[1::3])
 
         groups = self.data_manager["by_weather", :]
         weather.bar(["dry", "rain", "fog"][: len(groups)], groups["arr_delay"], color="#55a868")
