@@ -80,28 +80,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = parser().parse_intermixed_args(arguments)
     _set_up_logging(options.verbose)
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         _run(options)
     except ConfigError as error:
         for problem in error.problems:
             _say(f"{PROGRAM}: {problem}")
         return WRONG
-    except (KeyboardInterrupt, _Terminated) as error:
-        number = error.number if isinstance(error, _Terminated) else signal.SIGINT
-        _say(f"{PROGRAM}: stopped by {number.name}")
-        return 128 + number
+    except _Stopped as stopped:
+        _say(f"{PROGRAM}: stopped by {stopped.signal.name}")
+        return 128 + stopped.signal
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the last place to say what happened
         return _failed(error, verbose=options.verbose)
     return DONE
 
 
-class _Terminated(BaseException):
-    """SIGTERM has arrived."""
+class _Stopped(KeyboardInterrupt):
+    """A signal asks to stop."""
 
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(number)
-        self.number = number
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = signal.Signals(number)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -161,8 +161,8 @@ def _set_up_logging(verbose: int) -> None:
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-def _terminate(number: int, _frame: object) -> NoReturn:
-    raise _Terminated(signal.Signals(number))
+def _stop(number: int, _frame: object) -> NoReturn:
+    raise _Stopped(number)
 
 
 def _say(line: str) -> None:

@@ -5,7 +5,6 @@ This is the state that all views of a data manager share: open files, look-ups m
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 import uuid
@@ -68,12 +67,24 @@ class DataFile:
 
     def close(self) -> None:
         """Write what is buffered and close. The next use opens again."""
-        with contextlib.ExitStack() as closing:
-            for storage in self._open_storages():
-                closing.callback(storage.close)
-            closing.callback(self._forget_all)
-            if self.is_open:
+        storages = list(self._open_storages())
+        try:
+            if storages:
                 self.flush()
+            for storage in storages:
+                storage.flush()
+        except BaseException:
+            for storage in storages:
+                storage.give_up()
+            raise
+        finally:
+            self._main = self._temporary = None
+            self._paged.clear()
+            self._references.clear()
+            self._absent.clear()
+            self._cache = PageCache()
+        for storage in storages:
+            storage.close()
 
     def finish(self) -> None:
         """Delete what is to be dropped from the output, and close."""
@@ -105,13 +116,6 @@ class DataFile:
     def settle(self) -> None:
         """Write the oldest of what is buffered, if it is too much."""
         self._cache.settle()
-
-    def _forget_all(self) -> None:
-        self._main = self._temporary = None
-        self._paged.clear()
-        self._references.clear()
-        self._absent.clear()
-        self._cache = PageCache()
 
     def _opened(self, path: str, mode: str) -> Storage:
         storage = SerialStorage(path, mode, BufferedFile)

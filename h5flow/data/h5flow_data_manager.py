@@ -370,6 +370,9 @@ class H5FlowDataManager:
         """Close after a failure: what can be saved is, the temporary file is gone."""
         try:
             self._file.close()
+        except FileError as error:
+            # What made the run fail is on its way already, and mustn't be hidden by this.
+            _log.error("%s", error)
         finally:
             self._file.remove_temporary()
 

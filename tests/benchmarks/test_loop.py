@@ -137,7 +137,7 @@ def test_looping_over_five_million_rows(benchmark, workflow, tmp_path, compressi
     def setup():
         return (workflow(config, "in.h5", Last=Last),), {}
 
-    benchmark.pedantic(lambda manager: manager.run(), setup=setup, rounds=3)
+    benchmark.pedantic(lambda manager: (manager.run(), manager.abandon()), setup=setup, rounds=3)
 
 
 def test_from_command_to_first_slice(benchmark, tmp_path):

@@ -61,3 +61,7 @@ class Storage(Protocol):
     def close(self) -> None:
         """Close the file."""
         ...
+
+    def give_up(self) -> None:
+        """Close a file that can't be written; what isn't in it yet is lost."""
+        ...

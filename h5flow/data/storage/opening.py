@@ -1,7 +1,8 @@
-"""Opening HDF5 files, with errors that say what is wrong and what to do."""
+"""Opening and writing HDF5 files, with errors that say what is wrong and what to do."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ def open_file(
         return file_class(path, mode, **options)
     except (OSError, ValueError) as error:
         raise FileError(f"{role} '{path}' {_reason(Path(path), mode, str(error))}") from error
+
+
+class writing:  # noqa: N801 - used like a function
+    """Turns the errors of writes to a file into `FileError`; a class, because it is entered for every write."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError) and error.errno and not isinstance(error, FileError):
+            raise FileError(f"file '{self._path}' can't be written: {os.strerror(error.errno)}") from error
 
 
 def _reason(path: Path, mode: str, message: str) -> str:

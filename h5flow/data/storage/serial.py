@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from typing import Any, cast
 
 import h5py
@@ -12,7 +14,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5flow.data.layout import rows_per_chunk
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.opening import open_file
+from h5flow.data.storage.opening import open_file, writing
 
 # HDF5 keeps a dataset's chunks in a cache of 1 MiB. Slices that straddle a larger compressed chunk
 # would inflate it once for each slice, so the cache is made to hold a few chunks of the dataset.
@@ -28,8 +30,9 @@ class SerialDataset:
     reading a few hundred rows. Here the type is made once.
     """
 
-    def __init__(self, handle: h5py.Dataset, writable: bool = True) -> None:
+    def __init__(self, handle: h5py.Dataset, path: str, writable: bool = True) -> None:
         self.handle = handle
+        self._path = path
         stored = handle.dtype
         self.dtype: np.dtype[Any] = stored.base
         self._stored_shape = handle.shape[1:]
@@ -59,11 +62,13 @@ class SerialDataset:
             self.handle[start : start + len(values)] = values
             return
         memory, rows = self._spaces(start, len(values))
-        self.handle.id.write(memory, rows, np.ascontiguousarray(values), self._memory_type)
+        with writing(self._path):
+            self.handle.id.write(memory, rows, np.ascontiguousarray(values), self._memory_type)
 
     def resize(self, length: int) -> None:
         """Set the number of rows."""
-        self.handle.id.set_extent((length, *self._stored_shape))
+        with writing(self._path):
+            self.handle.id.set_extent((length, *self._stored_shape))
         self.length = length
 
     def _spaces(self, start: int, count: int) -> tuple[h5s.SpaceID, h5s.SpaceID]:
@@ -102,28 +107,45 @@ class SerialStorage:
                 access.set_chunk_cache(521, cache, 0.75)
                 del found  # HDF5 takes the cache size only from the first of several openings.
                 found = h5d.open(self.file.id, encoded, access)
-        return SerialDataset(h5py.Dataset(found), self._writable)
+        return SerialDataset(h5py.Dataset(found), self.path, self._writable)
 
     def create(
         self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None
     ) -> SerialDataset:
         """Create an empty dataset, with the groups above it."""
-        handle = h5py.Group.create_dataset(
-            self.file,
-            path,
-            shape=(0, *row_shape),
-            maxshape=(None, *row_shape),
-            dtype=dtype,
-            chunks=(rows_per_chunk(dtype, row_shape), *(max(1, n) for n in row_shape)),
-            compression=compression,
-            shuffle=compression is not None,
-        )
-        return SerialDataset(handle)
+        with writing(self.path):
+            handle = h5py.Group.create_dataset(
+                self.file,
+                path,
+                shape=(0, *row_shape),
+                maxshape=(None, *row_shape),
+                dtype=dtype,
+                chunks=(rows_per_chunk(dtype, row_shape), *(max(1, n) for n in row_shape)),
+                compression=compression,
+                shuffle=compression is not None,
+            )
+        return SerialDataset(handle, self.path)
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
-        self.file.flush()
+        """Hand everything to the operating system. Raises `FileError`."""
+        if self._writable:
+            with writing(self.path):
+                h5py.File.flush(self.file)
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        """Close the file. Raises `FileError`."""
+        with writing(self.path):
+            self.file.close()
+
+    def give_up(self) -> None:
+        """Close a file that can't be written; what HDF5 still holds is lost.
+
+        HDF5 can't close such a file, and a process that goes on crashes when the file's objects are freed. So
+        what it wants to write goes to memory instead, and it is content.
+        """
+        with contextlib.suppress(ValueError, RuntimeError):  # it may be closed already
+            descriptor = self.file.id.get_vfd_handle()
+            sink = os.memfd_create("h5flow")
+            os.dup2(sink, descriptor)
+            os.close(sink)
+            self.file.close()
