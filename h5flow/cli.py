@@ -68,9 +68,7 @@ def parser() -> argparse.ArgumentParser:
         help="override a value of the workflow files, e.g. --set runtime.strict=true",
     )
     running.add_argument("--nompi", action="store_true", help="don't use MPI")
-    running.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log more; -vv for everything"
-    )
+    running.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv for everything")
     running.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
     running.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     return result

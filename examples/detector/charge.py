@@ -120,7 +120,9 @@ class EventBuilder(H5FlowStage):
         super().run(source_name, source_slice, cache)
         # From waveforms to hits to calibrated hits: shape (waveforms, hits of one, calibrated hits of one).
         calibrated = cache["calibrated"]
-        event_of_hit = np.broadcast_to(cache[source_name]["event"][:, np.newaxis, np.newaxis], calibrated.shape)
+        event_of_hit = np.broadcast_to(
+            cache[source_name]["event"][:, np.newaxis, np.newaxis], calibrated.shape
+        )
         hits, event_of_hit = present(calibrated), event_of_hit[~calibrated["id"].mask]
 
         ids, which = np.unique(event_of_hit, return_inverse=True)

@@ -67,13 +67,13 @@ class DetectorSimulation(H5FlowGenerator):
         noise["sigma"] = 4
         noise_rows = dm.reserve_data("raw/noise", len(noise))
         dm.write_data("raw/noise", noise_rows, noise)
-        dm.write_ref(self.dset_name, "raw/noise", np.c_[numbers, np.arange(noise_rows.start, noise_rows.stop)])
+        dm.write_ref(
+            self.dset_name, "raw/noise", np.c_[numbers, np.arange(noise_rows.start, noise_rows.stop)]
+        )
 
         track_rows = dm.reserve_data("mc/tracks", len(tracks))
         dm.write_data("mc/tracks", track_rows, np.array(list(tracks), TRACK))
-        made_by = np.repeat(
-            np.arange(track_rows.start, track_rows.stop), [len(made) for made in waveforms]
-        )
+        made_by = np.repeat(np.arange(track_rows.start, track_rows.stop), [len(made) for made in waveforms])
         dm.write_ref("mc/tracks", self.dset_name, np.c_[made_by, numbers])
         return rows
 

@@ -74,7 +74,9 @@ class H5FlowManager:
             self.abandon()
             raise
 
-    def configure_data_manager(self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig) -> None:
+    def configure_data_manager(
+        self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig
+    ) -> None:
         """Create `data_manager`, through which all components use the output file."""
         drop = [*_checked(config).flow.drop, *self._drop]
         self.data_manager = H5FlowDataManager(
@@ -198,7 +200,8 @@ class H5FlowManager:
 
     def load_requirement(self, req: dict[str, Any], source_name: str, source_slice: slice) -> Any:
         """What a requirement (a dict as of `format_requirements`) is for rows `source_slice` of the source."""
-        return self._loader.load(*format_requirements([req]), source_name, source_slice)
+        (requirement,) = format_requirements([req])
+        return self._loader.load(requirement, source_name, source_slice)
 
     def update_cache(
         self,
@@ -224,9 +227,7 @@ class H5FlowManager:
         section = self.config.generator
         return section is None or issubclass(_class_of(section, H5FlowGenerator), H5FlowDatasetLoopGenerator)
 
-    def _made(
-        self, section: ComponentConfig, base: type[C], label: str, **arguments: Any
-    ) -> tuple[C, Where]:
+    def _made(self, section: ComponentConfig, base: type[C], label: str, **arguments: Any) -> tuple[C, Where]:
         where = Where(label, section.place, self.data_manager.rank)
         component = _located(
             where,

@@ -22,6 +22,8 @@ Masked = np.ma.MaskedArray[Any, np.dtype[Any]]
 
 # Reading so many bytes more costs less than another call to HDF5.
 _GAP_BYTES = 64 * 1024
+# Larger arrays would be fresh memory at each read, and take several times as long to fill.
+_PIECE_BYTES = 1 << 20
 
 
 class RowSource(Protocol):
@@ -192,12 +194,12 @@ def _enclosed(regions: Array, pairs: RowSource) -> Array:
         order = np.argsort(starts)
         starts, stops = starts[order], stops[order]
     reach = np.maximum.accumulate(stops)
-    gap = _GAP_BYTES // (2 * pairs.dtype.itemsize)
-    breaks = np.flatnonzero(starts[1:] > reach[:-1] + gap) + 1
+    breaks = np.flatnonzero(starts[1:] > reach[:-1]) + 1
     firsts = starts[np.append(0, breaks)]
     lasts = reach[np.append(breaks, len(reach)) - 1]
-    pieces = [pairs.read(int(first), int(last)) for first, last in zip(firsts, lasts, strict=True)]
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    if len(firsts) == 1:
+        return pairs.read(int(firsts[0]), int(lasts[0]))
+    return pairs.take(_ranges(firsts, lasts - firsts))
 
 
 def take_by_pieces(
@@ -210,7 +212,9 @@ def take_by_pieces(
     """The given rows (ascending, without repeats), read in pieces that don't span large gaps."""
     if not len(rows):
         return np.empty((0, *row_shape), dtype)
-    breaks = np.flatnonzero(np.diff(rows) > max(1, _GAP_BYTES // row_bytes)) + 1
+    apart = np.diff(rows) > max(1, _GAP_BYTES // row_bytes)
+    apart |= np.diff(rows // max(1, _PIECE_BYTES // row_bytes)) > 0
+    breaks = np.flatnonzero(apart) + 1
     pieces = []
     for piece in np.split(rows, breaks):
         first, last = int(piece[0]), int(piece[-1]) + 1
@@ -261,7 +265,7 @@ def _packed(counts: Indices, values: Array) -> Masked:
         data = np.zeros((*shape, *values.shape[1:]), values.dtype)
         _place(data, here, np.ma.getdata(values))
     if isinstance(values, np.ma.MaskedArray):
-        mask = np.ones(data.shape, np.ma.make_mask_descr(values.dtype))
+        mask: Array = np.ones(data.shape, np.ma.make_mask_descr(values.dtype))
         _place(mask, here, np.ma.getmaskarray(values))
     else:
         fields = np.ma.make_mask_descr(values.dtype)
@@ -301,7 +305,8 @@ def _left_out(mask: npt.ArrayLike | None, count: int) -> Array | None:
 def _ranges(starts: Indices, counts: Indices) -> Indices:
     """`start, …, start + count - 1` for each, one after the other."""
     before = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(starts - before, counts)
+    ranges: Indices = np.arange(counts.sum()) + np.repeat(starts - before, counts)
+    return ranges
 
 
 def _selectable(ref: Any, pairs: RowSource, regions: RowSource | None, column: int) -> int:

@@ -160,13 +160,13 @@ class H5FlowDataManager:
 
     # creating and deleting
 
-    def create_dset(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> None:
+    def create_dset(self, name: str, dtype: npt.DTypeLike, shape: int | tuple[int, ...] = ()) -> None:
         """Create a dataset of no rows, each of `shape` and `dtype`. Collective.
 
         Nothing happens if it exists like this. Raises `DataMismatch` if it has another type or shape.
         """
         self._check_writable(f"create dataset '{name}'")
-        row_shape = (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
+        row_shape = (int(shape),) if isinstance(shape, int) else tuple(shape)
         self._file.create_dataset(layout.normalise(name), dtype, row_shape)
 
     def create_ref(self, parent: str, child: str) -> None:
@@ -263,7 +263,9 @@ class H5FlowDataManager:
             return
         try:
             np.broadcast_to(np.empty(values.shape, "V1"), shape)
-            self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, values)
+            self._write_with_h5py(
+                dataset, slice(start, start + count) if indices is None else indices, values
+            )
         except (ValueError, TypeError) as error:
             raise mismatch(dataset.name, rows, values, dataset.dtype, shape) from error
 
@@ -301,7 +303,9 @@ class H5FlowDataManager:
         if isinstance(args, str):
             return self._object(args)
         if not isinstance(args, tuple) or not args or not isinstance(args[0], str):
-            raise UsageError(f"expected dm[path], dm[name, rows] or dm[name, name, …, rows], got dm[{args!r}]")
+            raise UsageError(
+                f"expected dm[path], dm[name, rows] or dm[name, name, …, rows], got dm[{args!r}]"
+            )
         names = [layout.normalise(arg) for arg in args if isinstance(arg, str)]
         selections = args[len(names) :]
         if len(selections) > 1 or not all(isinstance(arg, str) for arg in args[: len(names)]):
@@ -310,7 +314,9 @@ class H5FlowDataManager:
             return self._rows(names[0], selections[0])
         return self.walk(names, selections[0] if selections else slice(None))
 
-    def walk(self, names: list[str], selection: Any, indices_only: bool = False) -> np.ma.MaskedArray[Any, Any]:
+    def walk(
+        self, names: list[str], selection: Any, indices_only: bool = False
+    ) -> np.ma.MaskedArray[Any, Any]:
         """Follow references from rows `selection` of the first dataset to the last. Shape (n, m1, m2, …).
 
         Raises `NotInFile` where two neighbours aren't joined.

@@ -32,7 +32,7 @@ class Owner(Protocol):
         ...
 
 
-class BufferedDataset(h5py.Dataset):
+class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     """A dataset whose reads see all earlier writes, also those that the file doesn't have yet."""
 
     def __init__(self, rows: PagedDataset) -> None:
@@ -136,7 +136,7 @@ class _Lookup:
             self.owner.forget(name if name.startswith("/") else f"{self.name.rstrip('/')}/{name}")
 
 
-class BufferedGroup(_Lookup, h5py.Group):
+class BufferedGroup(_Lookup, h5py.Group):  # type: ignore[misc]
     """A group in which datasets are found as `BufferedDataset`."""
 
     def __init__(self, group: h5py.Group, owner: Owner) -> None:
@@ -150,7 +150,7 @@ class BufferedGroup(_Lookup, h5py.Group):
         self._removed(name, lambda key: h5py.Group.__delitem__(self, key))
 
 
-class BufferedFile(_Lookup, h5py.File):
+class BufferedFile(_Lookup, h5py.File):  # type: ignore[misc]
     """A file in which datasets are found as `BufferedDataset`."""
 
     owner: Owner | None = None

@@ -36,7 +36,7 @@ class H5FlowDatasetLoopGenerator(H5FlowGenerator):
             isinstance(chunk_size, bool) or not isinstance(chunk_size, int | np.integer) or chunk_size < 1
         ):
             raise UsageError(f"chunk_size is a number of rows, at least 1, or 'auto', not {chunk_size!r}")
-        self.chunk_size = chunk_size
+        self.chunk_size: Any = chunk_size
         self.data_manager.start_with_copy_of(self.input_filename)
 
     def init(self) -> None:
@@ -54,7 +54,7 @@ class H5FlowDatasetLoopGenerator(H5FlowGenerator):
     def __len__(self) -> int:
         """The number of slices of the rank with the most."""
         rows = (self.end_position or 0) - (self.start_position or 0)
-        return max(0, math.ceil(rows / (self.chunk_size * self.size)))
+        return max(0, int(math.ceil(rows / (self.chunk_size * self.size))))
 
     def next(self) -> slice:
         """The next rows of this rank, `EMPTY` at the end."""

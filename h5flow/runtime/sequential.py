@@ -59,7 +59,7 @@ def run_slices(
     iterator = iter(generator)
     while True:
         try:
-            rows = next(iterator, None)
+            rows: object = next(iterator, None)
         except BaseException as error:
             locate(error, generator_where)
             raise

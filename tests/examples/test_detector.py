@@ -23,7 +23,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both workflows of the example, run in one command."""
     folder = tmp_path_factory.mktemp("detector")
     shutil.copytree(EXAMPLES, folder / "examples")
-    run(folder, "examples/detector/workflow.yaml", "examples/detector/tracks.yaml", "--set", "track_fit.params.picture=null")
+    run(
+        folder,
+        "examples/detector/workflow.yaml",
+        "examples/detector/tracks.yaml",
+        "--set",
+        "track_fit.params.picture=null",
+    )
     return folder
 
 
@@ -70,7 +76,11 @@ def test_equal_seeds_give_equal_files(folder):
     def contents(name: str) -> dict[str, bytes]:
         found = {}
         with h5py.File(folder / name) as file:
-            file.visititems(lambda path, item: found.update({path: item[()].tobytes()}) if hasattr(item, "dtype") else None)
+            file.visititems(
+                lambda path, item: (
+                    found.update({path: item[()].tobytes()}) if hasattr(item, "dtype") else None
+                )
+            )
         return found
 
     assert contents("once.h5") == contents("twice.h5")

@@ -23,7 +23,10 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flights")
     shutil.copytree(EXAMPLES, folder / "examples")
     subprocess.run(
-        [sys.executable, "-m", "h5flow", "examples/flights/workflow.yaml"], cwd=folder, check=True, timeout=120
+        [sys.executable, "-m", "h5flow", "examples/flights/workflow.yaml"],
+        cwd=folder,
+        check=True,
+        timeout=120,
     )
     return folder
 

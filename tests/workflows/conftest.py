@@ -65,7 +65,11 @@ class Folder:
 
     def run(self, *arguments: str, module: bool = True, timeout: float = 50) -> Finished:
         """Run the command here."""
-        command = [sys.executable, "-m", "h5flow"] if module else [str(Path(sys.executable).parent / "h5flow-async")]
+        command = (
+            [sys.executable, "-m", "h5flow"]
+            if module
+            else [str(Path(sys.executable).parent / "h5flow-async")]
+        )
         done = subprocess.run(
             [*command, *arguments], cwd=self.path, capture_output=True, text=True, timeout=timeout
         )

@@ -93,7 +93,9 @@ class TestStagesThatFail:
     def test_wrong_use_is_one_line(self, bad, do, says):
         done = bad(do)
         assert done.code == 1
-        assert done.err.strip().splitlines()[1:] == [last_line(done)]  # the first: the output will be replaced
+        assert done.err.strip().splitlines()[1:] == [
+            last_line(done)
+        ]  # the first: the output will be replaced
         assert last_line(done).startswith(self.WHERE + says)
 
     def test_users_mistakes_come_with_their_traceback(self, bad):
@@ -112,7 +114,9 @@ class TestStagesThatFail:
         do = "dm.write_ref(source_name, 'made', [[1, 1000]])"
         done = bad(do, "--set", "runtime.strict=true")
         assert done.code == 1
-        assert "dataset 'made' has 20 rows, a reference between it and 'raw' points to row 1000" in last_line(done)
+        assert "dataset 'made' has 20 rows, a reference between it and 'raw' points to row 1000" in last_line(
+            done
+        )
         done = folder.run("flow.yaml", "-i", "in.h5", "-o", "out.h5")
         assert done.code == 0
         assert "WARNING" in done.err
@@ -209,7 +213,9 @@ class TestFiles:
             finally:
                 first.kill()
         assert done.code == 1
-        assert "output 'out.h5.partial' is open in another program" in done.err or "partial' is open" in done.err
+        assert (
+            "output 'out.h5.partial' is open in another program" in done.err or "partial' is open" in done.err
+        )
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
     def test_full_disk(self, folder):
@@ -220,7 +226,9 @@ class TestFiles:
             pytest.skip("may not mount here")
         try:
             folder.write("stage.py", STAGE)
-            folder.write("flow.yaml", FLOW.format(do="dm.write_data('dropped', dm.reserve_data('dropped', 10**6), 1)"))
+            folder.write(
+                "flow.yaml", FLOW.format(do="dm.write_data('dropped', dm.reserve_data('dropped', 10**6), 1)")
+            )
             folder.input()
             done = folder.run("flow.yaml", "-i", "in.h5", "-o", "disk/out.h5")
             assert done.code == 1
@@ -269,7 +277,10 @@ class TestWrongWorkflows:
                 "'H5FlowTestStage' is used as a resource but is no H5FlowResource",
             ),
             ("flow: {source: raw, stages: [x]}\nx: {classname: X, path: no.such.module}", "no.such.module"),
-            ("flow: {source: raw, stages: [x]}\nx: {classname: X, requires: A}", "flow.yaml:2:29: x.requires"),
+            (
+                "flow: {source: raw, stages: [x]}\nx: {classname: X, requires: A}",
+                "flow.yaml:2:29: x.requires",
+            ),
             ("flow: [", "flow.yaml:"),
             ("", "flow.yaml"),
         ],
@@ -314,4 +325,7 @@ class TestWrongWorkflows:
         folder.input()
         done = folder.run("flow.yaml", "-i", "in.h5", "-o", "out.h5")
         assert done.code == 2
-        assert "generator 'loop' (flow.yaml:3), rank 0: chunk_size is a number of rows, at least 1, or 'auto'" in done.err
+        assert (
+            "generator 'loop' (flow.yaml:3), rank 0: chunk_size is a number of rows, at least 1, or 'auto'"
+            in done.err
+        )
