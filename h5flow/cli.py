@@ -44,9 +44,7 @@ def parser() -> argparse.ArgumentParser:
     files = result.add_argument_group("files and rows")
     files.add_argument("-i", "--input_filename", "--input", metavar="IN.h5", help="input file")
     files.add_argument("-o", "--output_filename", "--output", metavar="OUT.h5", help="output file")
-    files.add_argument(
-        "-s", "--start_position", "--start", type=int, metavar="ROW", help="first row of the source"
-    )
+    files.add_argument("-s", "--start_position", "--start", type=int, metavar="ROW", help="first row of the source")
     files.add_argument("-e", "--end_position", "--end", type=int, metavar="ROW", help="row to stop before")
     files.add_argument(
         "-d",
@@ -104,12 +102,12 @@ class _Stopped(KeyboardInterrupt):
 
 def _run(options: argparse.Namespace) -> None:
     from h5flow.core.job import run_workflows
-    from h5flow.workflow import check, load
+    from h5flow.workflow import check_all, load
 
     paths = [*options.workflows, *options.configs]
     if not paths:
         raise UsageError("no workflow file given")
-    configs = [check(load(path), options.overrides) for path in paths]
+    configs = check_all([load(path) for path in paths], options.overrides)
     defaults = configs[0].run
     output = options.output_filename or defaults.output
     if output is None:

@@ -51,9 +51,7 @@ class HitFinder(H5FlowStage):
         # Sums over a pulse are differences of running sums.
         samples = waveforms["samples"].astype(float)
         ticks = np.arange(samples.shape[1])
-        sums, moments = (
-            np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (samples, samples * ticks)
-        )
+        sums, moments = (np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))) for values in (samples, samples * ticks))
         adc = sums[row, last] - sums[row, first]
 
         hits = np.zeros(len(row), HIT)
@@ -112,17 +110,13 @@ class EventBuilder(H5FlowStage):
         super().init(source_name)
         self.data_manager.create_dset("charge/events", EVENT)
         self.data_manager.create_ref("charge/events", "charge/calib_hits")
-        self.data_manager.set_attrs(
-            "charge/events", classname=self.classname, class_version=self.class_version
-        )
+        self.data_manager.set_attrs("charge/events", classname=self.classname, class_version=self.class_version)
 
     def run(self, source_name, source_slice, cache):
         super().run(source_name, source_slice, cache)
         # From waveforms to hits to calibrated hits: shape (waveforms, hits of one, calibrated hits of one).
         calibrated = cache["calibrated"]
-        event_of_hit = np.broadcast_to(
-            cache[source_name]["event"][:, np.newaxis, np.newaxis], calibrated.shape
-        )
+        event_of_hit = np.broadcast_to(cache[source_name]["event"][:, np.newaxis, np.newaxis], calibrated.shape)
         hits, event_of_hit = present(calibrated), event_of_hit[~calibrated["id"].mask]
 
         ids, which = np.unique(event_of_hit, return_inverse=True)
@@ -133,6 +127,4 @@ class EventBuilder(H5FlowStage):
 
         rows = self.data_manager.reserve_data("charge/events", len(events))
         self.data_manager.write_data("charge/events", rows, events)
-        self.data_manager.write_ref(
-            "charge/events", "charge/calib_hits", np.c_[rows.start + which, hits["id"]]
-        )
+        self.data_manager.write_ref("charge/events", "charge/calib_hits", np.c_[rows.start + which, hits["id"]])

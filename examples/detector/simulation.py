@@ -47,9 +47,7 @@ class DetectorSimulation(H5FlowGenerator):
         dm.create_dset("mc/tracks", TRACK)
         dm.create_ref(self.dset_name, "raw/noise")
         dm.create_ref("mc/tracks", self.dset_name)
-        dm.set_attrs(
-            self.dset_name, classname=self.classname, class_version=self.class_version, seed=self.seed
-        )
+        dm.set_attrs(self.dset_name, classname=self.classname, class_version=self.class_version, seed=self.seed)
 
     def next(self):
         events = np.arange(self.next_event, min(self.next_event + self.events_per_slice, self.end_position))
@@ -67,9 +65,7 @@ class DetectorSimulation(H5FlowGenerator):
         noise["sigma"] = 4
         noise_rows = dm.reserve_data("raw/noise", len(noise))
         dm.write_data("raw/noise", noise_rows, noise)
-        dm.write_ref(
-            self.dset_name, "raw/noise", np.c_[numbers, np.arange(noise_rows.start, noise_rows.stop)]
-        )
+        dm.write_ref(self.dset_name, "raw/noise", np.c_[numbers, np.arange(noise_rows.start, noise_rows.stop)])
 
         track_rows = dm.reserve_data("mc/tracks", len(tracks))
         dm.write_data("mc/tracks", track_rows, np.array(list(tracks), TRACK))

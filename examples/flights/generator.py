@@ -73,9 +73,7 @@ class FlightsGenerator(H5FlowGenerator):
             dm.create_ref(self.dset_name, other)
         self._carriers = {code: number for number, code in enumerate(resources["Airlines"].codes())}
         self._opened = table("flights")
-        self._flights = itertools.islice(
-            self._opened.__enter__(), self.start_position or 0, self.end_position
-        )
+        self._flights = itertools.islice(self._opened.__enter__(), self.start_position or 0, self.end_position)
 
     def next(self):
         rows = list(itertools.islice(self._flights, self.rows_per_slice))
@@ -86,9 +84,7 @@ class FlightsGenerator(H5FlowGenerator):
         dm.write_data(self.dset_name, here, np.array([self._flight(row) for row in rows], FLIGHT))
         numbered = list(enumerate(rows, start=here.start))
         self._link("planes", ((n, self._planes.get(row["tailnum"])) for n, row in numbered))
-        self._link(
-            "weather", ((n, self._hours.get((row["origin"], row["time_hour"]))) for n, row in numbered)
-        )
+        self._link("weather", ((n, self._hours.get((row["origin"], row["time_hour"]))) for n, row in numbered))
         ends = ((n, self._airports.get(row[end])) for n, row in numbered for end in ("origin", "dest"))
         self._link("airports", ends)
         return here
@@ -143,10 +139,7 @@ class FlightsGenerator(H5FlowGenerator):
         self._write(
             "weather",
             WEATHER,
-            [
-                (row["origin"].encode(), *(_number(row[column], np.nan) for column in columns))
-                for row in hours
-            ],
+            [(row["origin"].encode(), *(_number(row[column], np.nan) for column in columns)) for row in hours],
         )
 
     def _write_airports(self) -> None:
@@ -156,10 +149,7 @@ class FlightsGenerator(H5FlowGenerator):
         self._write(
             "airports",
             AIRPORT,
-            [
-                (row["faa"].encode(), float(row["lat"]), float(row["lon"]), int(row["alt"]))
-                for row in airports
-            ],
+            [(row["faa"].encode(), float(row["lat"]), float(row["lon"]), int(row["alt"])) for row in airports],
         )
 
     def _write(self, name: str, dtype: np.dtype, rows: list[tuple]) -> None:

@@ -47,9 +47,7 @@ class DelayPlot(H5FlowStage):
 
         shown = np.flatnonzero(self.by_hour[0] > 100)
         hours.bar(shown, (self.by_hour[1] / np.maximum(self.by_hour[0], 1))[shown], color="#4c72b0")
-        hours.set(
-            title="It gets later during the day", xlabel="scheduled hour of departure", xticks=shown[1::3]
-        )
+        hours.set(title="It gets later during the day", xlabel="scheduled hour of departure", xticks=shown[1::3])
 
         groups = self.data_manager["by_weather", :]
         weather.bar(["dry", "rain", "fog"][: len(groups)], groups["arr_delay"], color="#55a868")
@@ -65,9 +63,7 @@ class DelayPlot(H5FlowStage):
         groups, places = self.data_manager["by_airport", :], self.data_manager["airports", :]
         many = np.flatnonzero(groups["flights"] > 500)
         worst = many[np.argsort(groups["arr_delay"][many])[-12:]]
-        airports.barh(
-            [places["faa"][row].decode() for row in worst], groups["arr_delay"][worst], color="#8172b2"
-        )
+        airports.barh([places["faa"][row].decode() for row in worst], groups["arr_delay"][worst], color="#8172b2")
         airports.set(title="Destinations where one arrives latest")
         for axes in (hours, weather, airlines, airports):
             axes.spines[["top", "right"]].set_visible(False)

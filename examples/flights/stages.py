@@ -92,9 +92,7 @@ class DelaysByWeather(MeanDelay):
     def run(self, source_name, source_slice, cache):
         super().run(source_name, source_slice, cache)
         weather = cache["weather"][:, 0]
-        group = np.where(
-            weather["visib"].filled(np.inf) < 2, 2, (weather["precip"].filled(0) > 0).astype(int)
-        )
+        group = np.where(weather["visib"].filled(np.inf) < 2, 2, (weather["precip"].filled(0) > 0).astype(int))
         group[np.ma.getmaskarray(weather["visib"])] = -1
         self.add(group, cache["legs"]["arr_delay"][:, 0])
 

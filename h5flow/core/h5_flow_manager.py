@@ -74,9 +74,7 @@ class H5FlowManager:
             self.abandon()
             raise
 
-    def configure_data_manager(
-        self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig
-    ) -> None:
+    def configure_data_manager(self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig) -> None:
         """Create `data_manager`, through which all components use the output file."""
         drop = [*_checked(config).flow.drop, *self._drop]
         self.data_manager = H5FlowDataManager(

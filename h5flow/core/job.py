@@ -35,9 +35,7 @@ def run_workflows(
     if not configs:
         raise UsageError("no workflow to run")
     if (ranks := mpi.launched_ranks()) > 1:
-        raise UsageError(
-            f"started on {ranks} ranks, but a workflow runs on one process: start it without mpiexec"
-        )
+        raise UsageError(f"started on {ranks} ranks, but a workflow runs on one process: start it without mpiexec")
     output = OutputFile(output_filename)
     counts = []
     for number, config in enumerate(configs, start=1):

@@ -82,9 +82,7 @@ def _convert_fields(values: Array, dtype: np.dtype[Any]) -> Array | None:
     return result
 
 
-def mismatch(
-    name: str, rows: str, values: Array, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> DataMismatch:
+def mismatch(name: str, rows: str, values: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> DataMismatch:
     """The error for values that can't be written to `rows` of dataset `name`."""
     return DataMismatch(
         f"dataset '{name}', rows {rows}: data of shape {values.shape} and type {values.dtype}"

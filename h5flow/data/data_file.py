@@ -143,9 +143,7 @@ class DataFile:
 
     def storage_of(self, *names: str) -> Storage:
         """Where the groups `names`, or a reference between them, belong."""
-        if self.drop and any(
-            layout.lies_in(name, self.drop) and name not in self.main.file for name in names
-        ):
+        if self.drop and any(layout.lies_in(name, self.drop) and name not in self.main.file for name in names):
             return self.temporary
         return self.main
 
@@ -271,8 +269,7 @@ class DataFile:
         pairs = storage.create(path, layout.ref_dtype, (2,), compression)
         sides = [(parent, child)] if parent == child else [(parent, child), (child, parent)]
         regions = [
-            storage.create(layout.region_path(*side), layout.ref_region_dtype, (), compression)
-            for side in sides
+            storage.create(layout.region_path(*side), layout.ref_region_dtype, (), compression) for side in sides
         ]
         pairs.handle.attrs.update(
             dset0=layout.data_path(parent),

@@ -189,8 +189,7 @@ class H5FlowDataManager:
                 group.attrs[key] = value
             except (TypeError, ValueError, OSError) as error:
                 raise DataMismatch(
-                    f"attribute '{key}' of '{name}': a value of type {type(value).__name__}"
-                    f" can't be stored: {error}"
+                    f"attribute '{key}' of '{name}': a value of type {type(value).__name__} can't be stored: {error}"
                 ) from error
 
     def delete(self, name: str) -> None:
@@ -216,9 +215,7 @@ class H5FlowDataManager:
             wanted = slice(start, start + int(spec))
         length = _needed(name, wanted, dataset.length)
         if length > dataset.length and not dataset.stored.growable:
-            raise DataMismatch(
-                f"dataset '{name}' has a fixed size of {dataset.length} rows and can't grow to {length}"
-            )
+            raise DataMismatch(f"dataset '{name}' has a fixed size of {dataset.length} rows and can't grow to {length}")
         dataset.grow(length)
         return wanted
 
@@ -236,9 +233,7 @@ class H5FlowDataManager:
             rows = rows_of(spec, dataset.length, f"dataset '{name}'")
             start, stop, indices = rows.start, rows.stop, rows.indices
         if indices is None and stop > dataset.length:
-            raise RowsOutOfRange(
-                f"dataset '{name}' has {dataset.length} rows, rows {start}:{stop} are not reserved"
-            )
+            raise RowsOutOfRange(f"dataset '{name}' has {dataset.length} rows, rows {start}:{stop} are not reserved")
         count = stop - start if indices is None else len(indices)
         self._write(dataset, start, count, indices, data)
 
@@ -263,9 +258,7 @@ class H5FlowDataManager:
             return
         try:
             np.broadcast_to(np.empty(values.shape, "V1"), shape)
-            self._write_with_h5py(
-                dataset, slice(start, start + count) if indices is None else indices, values
-            )
+            self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, values)
         except (ValueError, TypeError) as error:
             raise mismatch(dataset.name, rows, values, dataset.dtype, shape) from error
 
@@ -303,9 +296,7 @@ class H5FlowDataManager:
         if isinstance(args, str):
             return self._object(args)
         if not isinstance(args, tuple) or not args or not isinstance(args[0], str):
-            raise UsageError(
-                f"expected dm[path], dm[name, rows] or dm[name, name, …, rows], got dm[{args!r}]"
-            )
+            raise UsageError(f"expected dm[path], dm[name, rows] or dm[name, name, …, rows], got dm[{args!r}]")
         names = [layout.normalise(arg) for arg in args if isinstance(arg, str)]
         selections = args[len(names) :]
         if len(selections) > 1 or not all(isinstance(arg, str) for arg in args[: len(names)]):
@@ -314,9 +305,7 @@ class H5FlowDataManager:
             return self._rows(names[0], selections[0])
         return self.walk(names, selections[0] if selections else slice(None))
 
-    def walk(
-        self, names: list[str], selection: Any, indices_only: bool = False
-    ) -> np.ma.MaskedArray[Any, Any]:
+    def walk(self, names: list[str], selection: Any, indices_only: bool = False) -> np.ma.MaskedArray[Any, Any]:
         """Follow references from rows `selection` of the first dataset to the last. Shape (n, m1, m2, …).
 
         Raises `NotInFile` where two neighbours aren't joined.
@@ -328,8 +317,7 @@ class H5FlowDataManager:
             [reference.pairs for reference in references],
             data=None if indices_only else self._file.dataset(names[-1]),
             regions=[
-                reference.regions[direction[0]]
-                for reference, direction in zip(references, directions, strict=True)
+                reference.regions[direction[0]] for reference, direction in zip(references, directions, strict=True)
             ],
             ref_directions=directions,
             indices_only=indices_only,
@@ -410,9 +398,7 @@ def _needed(name: str, spec: Any, length: int) -> int:
         return max(_needed(name, item, length) for item in spec)
     rows = np.asarray(spec)
     if rows.dtype == bool or not (rows.size == 0 or np.issubdtype(rows.dtype, np.integer)):
-        raise DataMismatch(
-            f"dataset '{name}': rows are reserved by number, slice or row numbers, not by {spec!r}"
-        )
+        raise DataMismatch(f"dataset '{name}': rows are reserved by number, slice or row numbers, not by {spec!r}")
     if rows.size and rows.min() < 0:
         raise RowsOutOfRange(f"dataset '{name}': can't reserve row {rows.min()}")
     return max(length, int(rows.max()) + 1) if rows.size else length

@@ -212,9 +212,7 @@ class PagedDataset:
             on_page = rows[which]
             yield self._touched_page(int(on_page.min()), int(on_page.max()), on_page, which)
 
-    def _touched_page(
-        self, low: int, high: int, rows: Rows, which: Rows | slice
-    ) -> tuple[Page, Rows | slice, Rows]:
+    def _touched_page(self, low: int, high: int, rows: Rows, which: Rows | slice) -> tuple[Page, Rows | slice, Rows]:
         number = low // self.page_rows
         base = number * self.page_rows
         page = self._page(number)

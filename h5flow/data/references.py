@@ -20,9 +20,7 @@ _MOST_REFERENCES = np.iinfo(layout.ref_region_dtype["stop"]).max
 class Reference:
     """References between rows of `parent`, the side that created them, and rows of `child`."""
 
-    def __init__(
-        self, parent: str, child: str, pairs: PagedDataset, regions: tuple[RegionTable, RegionTable]
-    ) -> None:
+    def __init__(self, parent: str, child: str, pairs: PagedDataset, regions: tuple[RegionTable, RegionTable]) -> None:
         self.parent = parent
         self.child = child
         self.pairs = pairs

@@ -1,8 +1,7 @@
-"""Built-in components, and how classes are found."""
+"""The components that come with h5flow, and the search for those that don't."""
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from h5flow.workflow.discovery import find_class, get_class
@@ -13,11 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["H5FlowDatasetLoopGenerator", "H5FlowTestStage", "find_class", "get_class"]
 
-_MODULE_OF = {"H5FlowDatasetLoopGenerator": "dataset_loop_generator", "H5FlowTestStage": "test_stage"}
-
 
 def __getattr__(name: str) -> Any:
-    # The modules import the base classes, which import this package.
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    # On first use: both need the file library, which the search for classes doesn't.
+    if name not in __all__:
+        raise AttributeError(f"module 'h5flow.modules' has no attribute '{name}'")
+    # Its manager imports the generator, which can't be half-way through its own import then.
+    import h5flow.core  # noqa: F401
+    from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
+    from h5flow.modules.test_stage import H5FlowTestStage
+
+    globals().update(H5FlowDatasetLoopGenerator=H5FlowDatasetLoopGenerator, H5FlowTestStage=H5FlowTestStage)
+    return globals()[name]

@@ -26,9 +26,7 @@ class RequirementLoader:
         self._strict = strict
         self._reported: set[Requirement] = set()
 
-    def update(
-        self, cache: dict[str, Any], source: str, rows: slice, requirements: Iterable[Requirement]
-    ) -> None:
+    def update(self, cache: dict[str, Any], source: str, rows: slice, requirements: Iterable[Requirement]) -> None:
         """Load the source rows and the requirements that `cache` doesn't have."""
         if source not in cache:
             cache[source] = self._data_manager[source, rows]

@@ -25,9 +25,7 @@ class Step:
     kept: frozenset[str]
 
 
-def steps(
-    stages: Iterable[tuple[H5FlowStage, Where, Iterable[Requirement]]], source: str
-) -> tuple[Step, ...]:
+def steps(stages: Iterable[tuple[H5FlowStage, Where, Iterable[Requirement]]], source: str) -> tuple[Step, ...]:
     """The steps of a loop over dataset `source`."""
     result: list[Step] = []
     so_far: tuple[Requirement, ...] = ()

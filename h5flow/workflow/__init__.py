@@ -1,6 +1,15 @@
-"""The workflow file: reading it, checking it, and finding the classes that it names."""
+"""The workflow file: loading it, checking it, and finding the classes that it names."""
 
-from h5flow.workflow.config import ComponentConfig, StageConfig, WorkflowConfig, check
+from h5flow.workflow.config import (
+    ComponentConfig,
+    Flow,
+    RunConfig,
+    RuntimeConfig,
+    StageConfig,
+    WorkflowConfig,
+    check,
+    check_all,
+)
 from h5flow.workflow.discovery import find_class, get_class
 from h5flow.workflow.document import Document, load
 from h5flow.workflow.requirements import Requirement, format_requirements
@@ -8,10 +17,14 @@ from h5flow.workflow.requirements import Requirement, format_requirements
 __all__ = [
     "ComponentConfig",
     "Document",
+    "Flow",
     "Requirement",
+    "RunConfig",
+    "RuntimeConfig",
     "StageConfig",
     "WorkflowConfig",
     "check",
+    "check_all",
     "find_class",
     "format_requirements",
     "get_class",

@@ -1,71 +1,92 @@
-"""Checking a workflow as written, all of it before anything is opened, into typed objects."""
+"""The checked workflow: what a workflow file says, typed, with all mistakes reported at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from h5flow.errors import ConfigError, Problem
-from h5flow.workflow.document import Document, Key
-from h5flow.workflow.requirements import Requirement, kind, problems_of, requirement, unknown_key
+from h5flow.workflow.document import Document, Keys, fail
+from h5flow.workflow.overrides import Override
+from h5flow.workflow.requirements import Requirement, read_requirements
+from h5flow.workflow.sections import SectionReader
+from h5flow.workflow.spelling import did_you_mean
 
-Position = Annotated[int, msgspec.Meta(ge=0)]
+S = TypeVar("S", bound=msgspec.Struct)
+C = TypeVar("C", bound="ComponentConfig")
+
+_Text = Annotated[str, Meta(min_length=1)]
+_DatasetName = Annotated[_Text, Meta(description="a dataset name")]
+_DatasetNames = Annotated[tuple[_DatasetName, ...], Meta(examples=["[raw/noise]"])]
+_StageKey = Annotated[_Text, Meta(description="the key of a stage's section")]
+_FileName = Annotated[_Text | None, Meta(description="a file name")]
+_Row = Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="a row number, counted from 0")]
+_ClassName = Annotated[_Text, Meta(description="the name of a class")]
+_Module = Annotated[_Text | None, Meta(description="a python module, such as h5flow_modules.reco")]
+_Params = Annotated[dict[str, Any], Meta(description="a mapping from parameter names to values")]
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """Section `flow`: where slices come from, and what happens to them."""
+    """Section `flow`: the source of the slices, the stages in order, the datasets to drop at the end."""
 
-    source: str
-    stages: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
+    source: Annotated[_Text, Meta(description="the key of a generator's section, or a dataset name")]
+    stages: Annotated[tuple[_StageKey, ...], Meta(examples=["[hit_finder]"])] = ()
+    drop: _DatasetNames = ()
 
 
-class ComponentConfig(msgspec.Struct, frozen=True):
-    """The section of a generator or resource. `place` is where it stands (`workflow.yaml:12`)."""
+class RunConfig(msgspec.Struct, frozen=True):
+    """Section `run`: defaults for what the command line gives."""
 
+    input: _FileName = None
+    output: _FileName = None
+    start: _Row = None
+    end: _Row = None
+    compression: Annotated[Literal["gzip", "lzf"] | None, Meta(description="'gzip' or 'lzf'")] = None
+    drop: _DatasetNames = ()
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True):
+    """Section `runtime`: how the workflow is run."""
+
+    strict: Annotated[bool, Meta(description="true or false")] = False
+    mode: Annotated[Literal["sequential", "pipelined"], Meta(description="'sequential' or 'pipelined'")] = "sequential"
+    queue_depth: Annotated[
+        Annotated[int, Meta(ge=1)] | Literal["auto"],
+        Meta(description="a number of slices, at least 1, or 'auto'"),
+    ] = 4
+
+
+class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A section that is made into an object: a generator, a resource, or (see `StageConfig`) a stage."""
+
+    #: The section's key; of a resource, its class name.
     key: str
     classname: str
-    path: str | None
-    params: Mapping[str, Any]
-    place: str
+    #: The python module of the class; without one it is searched for.
+    path: str | None = None
+    #: The dataset that a generator yields slices of.
     dset_name: str | None = None
+    params: dict[str, Any]
+    #: Where the section starts, `workflow.yaml:12`.
+    place: str = ""
 
 
-class StageConfig(ComponentConfig, frozen=True):
+class StageConfig(ComponentConfig, frozen=True, kw_only=True):
     """The section of a stage."""
 
     requires: tuple[Requirement, ...] = ()
 
 
-class RunConfig(msgspec.Struct, frozen=True):
-    """Section `run`: defaults for the command line."""
+class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow that is right as written; whether classes and datasets exist is another matter."""
 
-    input: str | None = None
-    output: str | None = None
-    start: Position | None = None
-    end: Position | None = None
-    compression: Literal["gzip", "lzf"] | None = None
-    drop: tuple[str, ...] = ()
-
-
-class RuntimeConfig(msgspec.Struct, frozen=True):
-    """Section `runtime`: how the workflow is run.
-
-    `strict`: a requirement that can't be loaded, or a reference that leads nowhere, is an error.
-    """
-
-    strict: bool = False
-    mode: Literal["sequential"] = "sequential"
-    queue_depth: Annotated[int, msgspec.Meta(ge=1)] = 4
-
-
-class WorkflowConfig(msgspec.Struct, frozen=True):
-    """A workflow that is right as written. `generator` is `None` where the source is a dataset to loop over."""
-
+    #: The file, as it was named by the user.
     name: str
     flow: Flow
+    #: `None` where the source is a dataset.
     generator: ComponentConfig | None
     stages: tuple[StageConfig, ...]
     resources: tuple[ComponentConfig, ...]
@@ -73,197 +94,182 @@ class WorkflowConfig(msgspec.Struct, frozen=True):
     runtime: RuntimeConfig
 
 
+class _ResourceSection(msgspec.Struct):
+    classname: _ClassName
+    path: _Module = None
+    params: _Params = {}
+
+
+class _StageSection(_ResourceSection):
+    requires: Annotated[Any, Meta()] = None
+    dset_name: Annotated[_DatasetName | None, Meta(description="a dataset name")] = None
+
+
+class _GeneratorSection(_StageSection):
+    pass
+
+
+_SETTINGS: dict[str, type[RunConfig] | type[RuntimeConfig]] = {"run": RunConfig, "runtime": RuntimeConfig}
+_OTHER_THAN_COMPONENTS = ("flow", "resources", *_SETTINGS)
+
+
 def check(document: Document, overrides: Iterable[str] = ()) -> WorkflowConfig:
-    """The workflow that a document describes. Raises `ConfigError` with all that is wrong with it.
+    """The workflow of a document; raises `ConfigError` with all that is wrong.
 
-    `overrides` are assignments like `runtime.strict=true`.
+    An override such as `runtime.queue_depth=4` replaces a value before the check.
     """
-    for assignment in overrides:
-        document.override(assignment)
-    return _Check(document).workflow()
+    return check_all([document], overrides)[0]
 
 
-class _Check:
-    """Goes through a document and collects what is wrong."""
+def check_all(documents: Sequence[Document], overrides: Iterable[str] = ()) -> list[WorkflowConfig]:
+    """The workflows of several documents, as `check`.
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._data = document.data
-        self._problems: list[Problem] = []
+    Overrides of a component are for those workflows whose flow names it, which at least one must.
+    """
+    documents, problems = _overridden(documents, overrides)
+    configs = []
+    for document in documents:
+        reader = SectionReader(document)
+        config = _WorkflowReader(reader).read()
+        problems += reader.problems
+        if config is not None:
+            configs.append(config)
+    if problems:
+        raise ConfigError(problems)
+    return configs
 
-    def workflow(self) -> WorkflowConfig:
+
+class _WorkflowReader:
+    """Reads a document part by part; what is wrong is reported to the section reader."""
+
+    def __init__(self, reader: SectionReader) -> None:
+        self._reader = reader
+        self._data = reader.document.data
+        self._component_keys = [key for key in self._data if _is_component_key(key, self._data)]
+
+    def read(self) -> WorkflowConfig | None:
+        """The workflow, unless something is wrong."""
         flow = self._flow()
+        generator = self._generator()
+        stages = self._stages()
         resources = self._resources()
-        generator = self._generator(flow.source)
-        stages = tuple(
-            stage
-            for number, key in enumerate(flow.stages)
-            if (stage := self._stage(key, number, flow.stages)) is not None
-        )
         run = self._settings("run", RunConfig)
         runtime = self._settings("runtime", RuntimeConfig)
-        if self._problems:
-            raise ConfigError(self._problems)
-        return WorkflowConfig(self._document.name, flow, generator, stages, resources, run, runtime)
-
-    def _flow(self) -> Flow:
-        if "flow" not in self._data:
-            self._add((), "", "section 'flow' is missing")
-            return Flow("")
-        flow = self._mapping(("flow",), self._data["flow"])
-        self._known(("flow",), flow, ("source", "stages", "drop"))
-        if "source" not in flow and "flow" in self._data and isinstance(self._data["flow"], dict):
-            self._add(("flow",), "flow", "key 'source' is missing: a generator's section, or a dataset")
-        return Flow(
-            source=self._value(("flow", "source"), flow, str, ""),
-            stages=self._names(("flow", "stages"), flow),
-            drop=self._names(("flow", "drop"), flow),
+        if self._reader.problems or flow is None or run is None or runtime is None:
+            return None
+        return WorkflowConfig(
+            name=self._reader.document.path,
+            flow=flow,
+            generator=generator,
+            stages=stages,
+            resources=resources,
+            run=run,
+            runtime=runtime,
         )
 
-    def _generator(self, source: str) -> ComponentConfig | None:
-        section = self._data.get(source)
-        if not source or section is None:
+    def _flow(self) -> Flow | None:
+        if "flow" not in self._data:
+            self._reader.report((), f"no section 'flow'{did_you_mean('flow', self._data)}")
             return None
-        component = self._component((source,), source, section, ("dset_name", "requires"))
-        if component is None:
-            return None
-        named = component.params.get("dset_name") if component.dset_name is None else component.dset_name
-        if not isinstance(named, str):
-            self._add((source,), source, "key 'dset_name' is missing: the dataset that the generator fills")
-        return msgspec.structs.replace(component, dset_name=named)
+        return self._reader.section(Flow, self._data["flow"], ("flow",))
 
-    def _stage(self, key: str, number: int, stages: tuple[str, ...]) -> StageConfig | None:
-        at = ("flow", "stages", number)
-        if key in stages[:number]:
-            self._add(at, "flow.stages", f"stage '{key}' stands here twice")
+    def _generator(self) -> ComponentConfig | None:
+        key = _flow_value(self._data, "source")
+        if key not in self._component_keys:
             return None
-        if key not in self._data:
-            sections = [name for name, value in self._data.items() if isinstance(value, dict) and name != "flow"]
-            hint = unknown_key(key, map(str, sections)).partition(" (")[2]
-            self._add(at, "flow.stages", f"there is no section '{key}'" + (f" ({hint}" if hint else ""))
+        section = self._reader.section(_GeneratorSection, self._data[key], (key,))
+        if section is None:
             return None
-        section = self._data[key]
-        component = self._component((key,), key, section, ("requires", "dset_name"))
-        if component is None:
+        if section.requires:
+            self._reader.report((key, "requires"), "only stages can require data, a generator can't")
+        dset_name = section.dset_name or section.params.get("dset_name")
+        if dset_name is None:
+            message = "missing key 'dset_name', the dataset whose slices are generated"
+            self._reader.report((key,), message, self._reader.document.key_mark(key))
+        return self._component(ComponentConfig, section, (key,), key=key, dset_name=dset_name)
+
+    def _stages(self) -> tuple[StageConfig, ...]:
+        made: dict[str, StageConfig | None] = {}
+        for number, key in enumerate(_stage_keys(self._data)):
+            keys = ("flow", "stages", number)
+            if key in made:
+                self._reader.report(keys, f"stage '{key}' is listed twice")
+            elif isinstance(key, str) and key not in self._component_keys:
+                self._reader.report(keys, f"no section '{key}'{did_you_mean(key, self._component_keys)}")
+            elif isinstance(key, str):
+                made[key] = self._stage(key)
+        return tuple(stage for stage in made.values() if stage is not None)
+
+    def _stage(self, key: str) -> StageConfig | None:
+        data = self._data[key]
+        section = self._reader.section(_StageSection, data, (key,))
+        requires = data.get("requires") if isinstance(data, Mapping) else None
+        requirements = read_requirements(self._reader, requires, (key, "requires"))
+        if section is None:
             return None
-        requires = self._requires((key, "requires"), section.get("requires"))
-        return StageConfig(**msgspec.structs.asdict(component), requires=requires)
+        return self._component(
+            StageConfig, section, (key,), key=key, dset_name=section.dset_name, requires=requirements
+        )
 
     def _resources(self) -> tuple[ComponentConfig, ...]:
-        sections = self._data.get("resources")
-        if sections is None:
-            return ()
-        if isinstance(sections, dict) and "classname" in sections:
-            return ()  # a stage or generator that is called so
-        if not isinstance(sections, list):
-            self._add(("resources",), "resources", f"expected a list of sections, got {kind(sections)}")
-            return ()
-        found: list[ComponentConfig] = []
-        for number, section in enumerate(sections):
-            keys = ("resources", number)
-            component = self._component(keys, f"resources[{number}]", section, ())
-            if component is None:
-                continue
-            if any(other.classname == component.classname for other in found):
-                self._add(keys, f"resources[{number}]", f"'{component.classname}' is there already")
-            found.append(component)
-        return tuple(found)
+        found: set[str] = set()
 
-    def _component(
-        self, keys: tuple[Key, ...], subject: str, section: Any, more: tuple[str, ...]
-    ) -> ComponentConfig | None:
-        if not isinstance(section, dict):
-            self._add(keys, subject, f"expected a section with 'classname', got {kind(section)}")
-            return None
-        self._known(keys, section, ("classname", "path", "params", *more))
-        if "classname" not in section:
-            self._add(keys, subject, "key 'classname' is missing")
-        params = section.get("params") or {}
-        if not isinstance(params, dict):
-            self._add((*keys, "params"), f"{subject}.params", f"expected a mapping, got {kind(params)}")
-            params = {}
-        return ComponentConfig(
-            key=str(keys[-1]),
-            classname=self._value((*keys, "classname"), section, str, ""),
-            path=self._value((*keys, "path"), section, str | None, None),
-            params=params,
-            place=self._document.line(*keys),
-            dset_name=self._value((*keys, "dset_name"), section, str | None, None),
-        )
+        def read(data: Any, keys: Keys) -> ComponentConfig | None:
+            section = self._reader.section(_ResourceSection, data, keys)
+            if section is None:
+                return None
+            if section.classname in found:
+                message = f"resource '{section.classname}' is listed twice, there can be one of each class"
+                self._reader.report((*keys, "classname"), message)
+            found.add(section.classname)
+            return self._component(ComponentConfig, section, keys, key=section.classname)
 
-    def _requires(self, keys: tuple[Key, ...], entries: Any) -> tuple[Requirement, ...]:
-        subject = _subject(keys)
-        if entries is None:
-            return ()
-        if not isinstance(entries, list):
-            cure = f", write [{entries}]" if isinstance(entries, str) else ""
-            self._add(keys, subject, f"expected a list, got {kind(entries)}{cure}")
-            return ()
-        found = []
-        for number, entry in enumerate(entries):
-            problems = list(problems_of(entry))
-            for key, message in problems:
-                at = (*keys, number) if key is None else (*keys, number, key)
-                place = self._document.place(*at) if key is None else self._document.key_place(*at)
-                self._problems.append(Problem(place, f"{subject}[{number}]", message))
-            if not problems:
-                found.append(requirement(entry))
-        return tuple(found)
+        example = "resources: [{classname: Geometry}]"
+        return self._reader.items(self._data.get("resources"), ("resources",), read, example)
 
-    def _settings(self, name: str, cls: type[Any]) -> Any:
-        section = self._data.get(name)
-        if section is None or (isinstance(section, dict) and "classname" in section):
-            return cls()  # the second: a component that is called so
-        settings = self._mapping((name,), section)
-        fields = {field.name: field for field in msgspec.structs.fields(cls)}
-        self._known((name,), settings, fields)
-        values = {
-            key: self._value((name, key), settings, field.type, field.default)
-            for key, field in fields.items()
-            if key in settings
-        }
-        return cls(**values)
+    def _settings(self, key: str, struct: type[S]) -> S | None:
+        data = None if key in self._component_keys else self._data.get(key)
+        return self._reader.section(struct, data, (key,))
 
-    def _names(self, keys: tuple[Key, ...], section: Mapping[str, Any]) -> tuple[str, ...]:
-        names = section.get(str(keys[-1]))
-        if names is not None and not isinstance(names, list):
-            cure = f", write [{names}]" if isinstance(names, str) else ""
-            self._add(keys, _subject(keys), f"expected a list, got {kind(names)}{cure}")
-            return ()
-        return tuple(self._value((*keys, n), dict(enumerate(names)), str, "") for n in range(len(names))) if names else ()
+    def _component(self, struct: type[C], section: _ResourceSection, keys: Keys, **more: Any) -> C:
+        mark = self._reader.document.key_mark(*keys)
+        place = f"{mark.file}:{mark.line}" if mark.line else mark.file
+        return struct(classname=section.classname, path=section.path, params=section.params, place=place, **more)
 
-    def _value(self, keys: tuple[Key, ...], section: Mapping[Any, Any], expected: Any, default: Any) -> Any:
-        """The last of `keys` in its section, which must be of the expected type; `default` where it is left empty."""
-        value = section.get(keys[-1])
-        if value is None and (default is None or keys[-1] not in section or default == ()):
-            return default
+
+def _is_component_key(key: object, data: Mapping[Any, Any]) -> bool:
+    if key in _SETTINGS:
+        return isinstance(data[key], Mapping) and "classname" in data[key]
+    return key not in _OTHER_THAN_COMPONENTS
+
+
+def _flow_value(data: Mapping[Any, Any], key: str) -> Any:
+    flow = data.get("flow")
+    return flow.get(key) if isinstance(flow, Mapping) else None
+
+
+def _stage_keys(data: Mapping[Any, Any]) -> Sequence[Any]:
+    stages = _flow_value(data, "stages")
+    return stages if isinstance(stages, list | tuple) else ()
+
+
+def _overridden(documents: Sequence[Document], overrides: Iterable[str]) -> tuple[list[Document], list[Problem]]:
+    documents, problems = list(documents), []
+    for text in overrides:
         try:
-            return msgspec.convert(value, expected)
-        except msgspec.ValidationError as error:
-            message = str(error).partition(" - at ")[0].replace("`", "'")
-            self._add(keys, _subject(keys), f"{message[0].lower()}{message[1:]}, here it is {kind(value)}")
-            return default
-
-    def _mapping(self, keys: tuple[Key, ...], value: Any) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        if value is not None or keys == ("flow",):
-            self._add(keys, _subject(keys), f"expected a mapping, got {kind(value)}")
-        return {}
-
-    def _known(self, keys: tuple[Key, ...], section: Mapping[str, Any], known: Iterable[str]) -> None:
-        for key in section:
-            if key not in known:
-                place = self._document.key_place(*keys, key)
-                self._problems.append(Problem(place, _subject(keys), unknown_key(key, known)))
-
-    def _add(self, keys: tuple[Key, ...], subject: str, message: str) -> None:
-        self._problems.append(Problem(self._document.place(*keys), subject, message))
+            override = Override.parse(text)
+            used = [override.steps[0] in _names_in_use(document.data) for document in documents]
+            if not any(used):
+                names = [name for document in documents for name in _names_in_use(document.data)]
+                hint = did_you_mean(override.steps[0], names)
+                fail(override.place, "", f"no flow uses a section '{override.steps[0]}'{hint}")
+            documents = [
+                override.applied(document) if uses else document for document, uses in zip(documents, used, strict=True)
+            ]
+        except ConfigError as error:
+            problems += error.problems
+    return documents, problems
 
 
-def _subject(keys: tuple[Key, ...]) -> str:
-    """`('a', 'b', 0)` as `a.b[0]`."""
-    text = ""
-    for key in keys:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
-    return text
+def _names_in_use(data: Mapping[Any, Any]) -> list[Any]:
+    return [*_OTHER_THAN_COMPONENTS, _flow_value(data, "source"), *_stage_keys(data)]

@@ -1,190 +1,232 @@
-"""Workflow files: YAML with `!include`, and for each value the place where it is written."""
+"""Workflow files: YAML with `!include`, and where in the files each value stands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn, cast
 
 import yaml
+from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.reader import Reader, ReaderError
 
 from h5flow.errors import ConfigError, Problem
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: The way to a value: keys of mappings and numbers of list items.
+Keys = tuple[Any, ...]
 
-Key = str | int
+#: The loader, in C where PyYAML has been built with it.
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MERGE = "tag:yaml.org,2002:merge"
+_INCLUDE = "!include"
 
 
+class Mark(NamedTuple):
+    """A place in a file, lines and columns counted from 1; both are 0 where there is no such thing."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """The content of a workflow file as plain Python values, and where each of them stands."""
+    """The data of a workflow file, and where each of its values stands."""
 
-    def __init__(self, name: str, data: dict[str, Any], root: yaml.Node | None = None) -> None:
-        self.name = name
-        self.data = data
-        self._root = root
-        self._overridden: dict[tuple[Key, ...], str] = {}
+    path: str
+    data: dict[Any, Any]
+    _root: yaml.Node | None = None
+    _overrides: tuple[tuple[Keys, Mark], ...] = ()
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], name: str = "<config>") -> Document:
-        """A document made by a program; its values have no places."""
+    def from_mapping(cls, mapping: Mapping[Any, Any], name: str = "<config>") -> Document:
+        """A document that was never a file; `name` is the place of all its values."""
         return cls(name, dict(mapping))
 
-    def place(self, *keys: Key) -> str:
-        """Where a value stands, as `file:line:column`; of one that doesn't exist, where it would belong."""
-        return self._place(keys, of_key=False)
+    def mark(self, *keys: Any) -> Mark:
+        """Where a value starts; of one that doesn't exist, where the innermost section around it starts."""
+        return self._override_of(keys) or self._mark_of(self._find(keys)[1])
 
-    def key_place(self, *keys: Key) -> str:
-        """Where the last of `keys` stands."""
-        return self._place(keys, of_key=True)
+    def key_mark(self, *keys: Any) -> Mark:
+        """Where the key of a value in a mapping starts, otherwise the same as `mark`."""
+        return self._override_of(keys) or self._mark_of(self._find(keys)[0])
 
-    def line(self, *keys: Key) -> str:
-        """Where the last of `keys` stands, as `file:line`."""
-        place = self.key_place(*keys)
-        return place if place.startswith("--set") else place.rpartition(":")[0] or place
+    def place(self, *keys: Any) -> str:
+        """`mark` as it is shown to users: `workflow.yaml:12:5`."""
+        return str(self.mark(*keys))
 
-    def override(self, assignment: str) -> None:
-        """Set a value: `section.key=value`, where the value is YAML and a number is an index into a list.
+    def key_place(self, *keys: Any) -> str:
+        """`key_mark` as it is shown to users."""
+        return str(self.key_mark(*keys))
 
-        Missing sections are made. Raises `ConfigError`.
-        """
-        where = f"--set {assignment}"
-        path, equals, text = assignment.partition("=")
-        keys: tuple[Key, ...] = tuple(path.strip().split("."))
-        if not equals or "" in keys:
-            raise ConfigError([Problem(where, "", "expected KEY=VALUE, e.g. runtime.strict=true")])
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise ConfigError([Problem(where, "", f"the value isn't YAML: {_short(error)}")]) from error
-        container: Any = self.data
-        for depth, key in enumerate(keys):
-            last = depth == len(keys) - 1
-            if isinstance(container, list):
-                if not (str(key).isdigit() and int(key) < len(container)):
-                    raise ConfigError([Problem(where, "", f"'{key}' is no index into {len(container)} items")])
-                key = int(key)
-                keys = (*keys[:depth], key, *keys[depth + 1 :])
-            elif not isinstance(container, dict):
-                parent = ".".join(map(str, keys[:depth]))
-                raise ConfigError([Problem(where, "", f"'{parent}' is a single value, it has no '{key}'")])
-            if last:
-                container[key] = value
-            else:
-                if isinstance(container, dict) and container.get(key) is None:
-                    container[key] = {}
-                container = container[key]
-        self._overridden[keys] = where
+    def overridden(self, data: dict[Any, Any], keys: Keys, place: Mark) -> Document:
+        """The document with other data, of which the value at `keys` now is from `place`."""
+        return replace(self, data=data, _overrides=(*self._overrides, (keys, place)))
 
-    def _place(self, keys: tuple[Key, ...], of_key: bool) -> str:
-        for depth in range(len(keys), 0, -1):
-            if keys[:depth] in self._overridden:
-                return self._overridden[keys[:depth]]
-        node = found = self._root
-        if node is None:
-            return self.name
-        for depth, key in enumerate(keys):
-            pair = _child(node, key)
-            if pair is None:
-                break
-            key_node, node = pair
-            found = key_node if of_key and depth == len(keys) - 1 else node
-        assert found is not None
-        return _mark(found.start_mark)
+    def _override_of(self, keys: Keys) -> Mark | None:
+        for overridden, place in reversed(self._overrides):
+            if keys[: len(overridden)] == overridden:
+                return place
+        return None
+
+    def _find(self, keys: Keys) -> tuple[yaml.Node | None, yaml.Node | None]:
+        """The nodes of the key and the value; of what doesn't exist, the innermost section twice."""
+        key_node = node = self._root
+        for key in keys:
+            child = None if node is None else _child(node, key)
+            if child is None:
+                return node, node
+            key_node, node = child
+        return key_node, node
+
+    def _mark_of(self, node: yaml.Node | None) -> Mark:
+        return Mark(self.path) if node is None else _mark(node.start_mark)
 
 
-def load(path: str) -> Document:
-    """Read a workflow file. Raises `ConfigError` for all that is wrong with it as YAML."""
-    reader = _Reader()
-    root = reader.compose(path, included=())
-    if reader.problems or root is None:
-        raise ConfigError(reader.problems or [Problem(path, "", "the file is empty")])
-    data = yaml.constructor.SafeConstructor().construct_document(root)
+def load(path: str | Path) -> Document:
+    """Read a workflow file with all that it includes; raises `ConfigError`."""
+    problems: list[Problem] = []
+    root = _composed(str(path), Mark(str(path)), (), problems)
+    if problems:
+        raise ConfigError(problems)
+    try:
+        data = _Constructor().construct_document(root)
+    except ConstructorError as error:
+        fail(_mark(error.problem_mark), "", str(error.problem))
     if not isinstance(data, dict):
-        raise ConfigError([Problem(_mark(root.start_mark), "", "a workflow is a mapping, with a key 'flow'")])
-    return Document(path, data, root)
+        fail(_mark(root.start_mark), "", "a workflow is a mapping with a section 'flow'")
+    return Document(str(path), data, root)
 
 
-class _Reader:
-    """Composes files, with what they include in the place of the `!include`."""
+class _NamedText(io.StringIO):
+    """Text whose marks say which file it is from."""
 
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self.name = name
 
-    def compose(self, path: str, included: tuple[tuple[Path, str], ...]) -> yaml.Node | None:
+
+class _Constructor(SafeConstructor):
+    """Constructs data from nodes; says where a scalar is that has no value, such as the date 2024-13-01."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            with open(path, "rb") as stream:  # noqa: PTH123 - marks name the file as it is spelled here
-                root = yaml.compose(stream, Loader=_Loader)
-        except OSError as error:
-            self.problems.append(Problem(path, "", f"can't be read: {error.strerror}"))
-            return None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            self.problems.append(Problem(_mark(mark) if mark else path, "", _short(error)))
-            return None
-        here = (*included, (Path(path).resolve(), path))
-        return None if root is None else self._expand(root, here, set())
+            return super().construct_object(node, deep=deep)
+        except ValueError as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from None
 
-    def _expand(self, node: yaml.Node, included: tuple[tuple[Path, str], ...], seen: set[int]) -> yaml.Node:
-        if node.tag == "!include":
-            return self._include(node, included)
-        if id(node) in seen:
-            return node
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            self._find_repeated(node)
-            node.value = [(key, self._expand(value, included, seen)) for key, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            node.value = [self._expand(value, included, seen) for value in node.value]
-        elif node.tag.startswith("!"):
-            self.problems.append(Problem(_mark(node.start_mark), "", f"unknown tag '{node.tag}'"))
-            node.tag = "tag:yaml.org,2002:str"
+
+def _composed(file: str, asked: Mark, chain: tuple[str, ...], problems: list[Problem]) -> yaml.Node:
+    """The nodes of a file, with what it includes in its place; `asked` is where the file is named."""
+    text = _text(file, asked)
+    try:
+        root = cast("yaml.Node | None", Loader(_NamedText(text, file)).get_single_node())
+    except ReaderError:
+        found = Reader.NON_PRINTABLE.search(text)
+        place = _mark_in(text[: found.start()], file) if found else Mark(file)
+        fail(place, "", "not valid YAML: a control character")
+    except yaml.MarkedYAMLError as error:
+        context = f" {error.context}" if error.context else ""
+        fail(_mark(error.problem_mark), "", f"not valid YAML: {error.problem}{context}")
+    if root is None:
+        fail(Mark(file), "", "the file is empty")
+    return _Expansion(file, chain, problems).expanded(root, ())
+
+
+class _Expansion:
+    """Puts included files in the place of `!include` nodes, and finds keys that appear twice."""
+
+    def __init__(self, file: str, chain: tuple[str, ...], problems: list[Problem]) -> None:
+        self._file = file
+        self._chain = (*chain, file)
+        self._problems = problems
+        self._seen: set[int] = set()
+
+    def expanded(self, node: yaml.Node, keys: Keys) -> yaml.Node:
+        """The node, or what it includes."""
+        if node.tag == _INCLUDE:
+            try:
+                return self._included(node, keys)
+            except ConfigError as error:
+                self._problems.extend(error.problems)
+                return node
+        # Aliases make one node appear in several places, even within itself.
+        if id(node) not in self._seen:
+            self._seen.add(id(node))
+            if isinstance(node, yaml.MappingNode):
+                self._check_duplicates(node, keys)
+                node.value = [(key, self.expanded(value, (*keys, key.value))) for key, value in node.value]
+            elif isinstance(node, yaml.SequenceNode):
+                node.value = [self.expanded(item, (*keys, i)) for i, item in enumerate(node.value)]
         return node
 
-    def _include(self, node: yaml.Node, included: tuple[tuple[Path, str], ...]) -> yaml.Node:
+    def _included(self, node: yaml.Node, keys: Keys) -> yaml.Node:
         place = _mark(node.start_mark)
-        nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "null", node.start_mark, node.end_mark)
         if not isinstance(node, yaml.ScalarNode) or not node.value:
-            self.problems.append(Problem(place, "", "!include takes the name of a file"))
-            return nothing
-        # As existing workflows have it, relative to the working directory; else to the including file.
-        beside = Path(included[-1][1]).parent / node.value
-        path = node.value if Path(node.value).exists() or not beside.exists() else str(beside)
-        if Path(path).resolve() in {file for file, _ in included}:
-            chain = " → ".join([*(name for _, name in included), path])
-            self.problems.append(Problem(place, "", f"files include each other: {chain}"))
-            return nothing
-        if not Path(path).exists():
-            self.problems.append(Problem(place, "", f"included file '{node.value}' doesn't exist"))
-            return nothing
-        return self.compose(path, included) or nothing
+            fail(place, subject(keys), "!include takes the name of a file")
+        file = node.value
+        beside = str(Path(self._file).parent / file)
+        if not Path(file).exists() and Path(beside).exists():
+            file = beside
+        if Path(file).resolve() in {Path(name).resolve() for name in self._chain}:
+            fail(place, subject(keys), f"includes itself: {' → '.join([*self._chain, file])}")
+        return _composed(file, place, self._chain, self._problems)
 
-    def _find_repeated(self, node: yaml.MappingNode) -> None:
-        seen: dict[tuple[str, str], yaml.Node] = {}
+    def _check_duplicates(self, node: yaml.MappingNode, keys: Keys) -> None:
+        first: dict[tuple[str, str], yaml.Node] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
-            first = seen.setdefault((key.tag, key.value), key)
-            if first is not key:
-                where = _mark(first.start_mark)
-                message = f"key '{key.value}' stands here again, first at {where}"
-                self.problems.append(Problem(_mark(key.start_mark), "", message))
+            before = first.setdefault((key.tag, key.value), key)
+            if before is not key:
+                message = f"key '{key.value}' appears twice, first at {_mark(before.start_mark)}"
+                self._problems.append(Problem(str(_mark(key.start_mark)), subject(keys), message))
 
 
-def _child(node: yaml.Node, key: Key) -> tuple[yaml.Node, yaml.Node] | None:
-    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-        return node.value[key], node.value[key]
+def subject(keys: Iterable[Any]) -> str:
+    """Keys as they are shown to users: `hit_finder.requires[1]`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+
+
+def _text(file: str, asked: Mark) -> str:
+    try:
+        content = Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        included = f"included file '{file}' " if asked.line else ""
+        fail(asked, "", f"{included}can't be read: {reason}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        fail(_mark_in(content[: error.start].decode("utf-8-sig"), file), "", "the file is not UTF-8 text")
+
+
+def _child(node: yaml.Node, key: Any) -> tuple[yaml.Node, yaml.Node] | None:
+    """The nodes of a key and its value in a node that has been constructed, so that it is flat."""
     if isinstance(node, yaml.MappingNode):
-        # Merged keys come first, a mapping's own ones count.
-        for key_node, value_node in reversed(node.value):
-            if isinstance(key_node, yaml.ScalarNode) and key_node.value == str(key):
-                return key_node, value_node
+        # Of a key that appears twice, as merged and as the mapping's own, the last one counts.
+        for key_node, value in reversed(node.value):
+            if _Constructor().construct_document(key_node) == key:
+                return key_node, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and 0 <= key < len(node.value):
+        return node.value[key], node.value[key]
     return None
 
 
-def _mark(mark: Any) -> str:
-    return f"{mark.name}:{mark.line + 1}:{mark.column + 1}"
+def _mark(mark: yaml.Mark | None) -> Mark:
+    return Mark(mark.name, mark.line + 1, mark.column + 1) if mark else Mark("")
 
 
-def _short(error: yaml.YAMLError) -> str:
-    parts = (getattr(error, "context", None), getattr(error, "problem", None))
-    return ", ".join(part for part in parts if part) or str(error).splitlines()[0]
+def _mark_in(before: str, file: str) -> Mark:
+    """The place after the text `before` of a file."""
+    return Mark(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def fail(place: Mark, what: str, message: str) -> NoReturn:
+    """Raise `ConfigError` with one problem."""
+    raise ConfigError([Problem(str(place), what, message)]) from None

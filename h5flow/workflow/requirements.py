@@ -1,90 +1,64 @@
-"""What a stage requires, as written in a workflow and as used."""
+"""What stages require to have been loaded for each slice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from h5flow.errors import ConfigError, Problem
+from h5flow.workflow.document import Document, Keys
+from h5flow.workflow.sections import SectionReader, shown
+
+_Dataset = Annotated[str, Meta(min_length=1)]
+_EXAMPLE = "requires: [A]"
 
 
 class Requirement(msgspec.Struct, frozen=True):
-    """Something to be loaded into the cache under `name`: the end of a `path` of datasets from the source.
-
-    With `index_only`, the row numbers instead of the rows.
-    """
+    """Data that is loaded under `name`, by walking the datasets of `path`; row numbers with `index_only`."""
 
     name: str
     path: tuple[str, ...]
     index_only: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The form in which stages and managers know it."""
+        """The requirement as stages find it in `requires`."""
         return {"name": self.name, "path": list(self.path), "index_only": self.index_only}
 
 
-def format_requirements(entries: Iterable[Any]) -> list[Requirement]:
-    """Requirements from the entries of a `requires` list. Raises `ConfigError`."""
-    entries = list(entries)
-    problems = [
-        Problem("", f"requires[{number}]", message)
-        for number, entry in enumerate(entries)
-        for _, message in problems_of(entry)
-    ]
-    if problems:
-        raise ConfigError(problems)
-    return [requirement(entry) for entry in entries]
+class _Entry(msgspec.Struct):
+    name: Annotated[_Dataset, Meta(description="a name")]
+    path: Annotated[
+        _Dataset | Annotated[tuple[_Dataset, ...], Meta(min_length=1)] | None,
+        Meta(description="a dataset name or a list of them"),
+    ] = None
+    index_only: Annotated[bool, Meta(description="true or false")] = False
 
 
-def requirement(entry: Any) -> Requirement:
-    """The requirement that an entry without problems means."""
-    if isinstance(entry, str):
-        return Requirement(entry, (entry,))
-    path = entry.get("path") or entry["name"]
-    return Requirement(
-        entry["name"], (path,) if isinstance(path, str) else tuple(path), bool(entry.get("index_only", False))
-    )
+def format_requirements(requires: Iterable[str | Mapping[str, Any]]) -> list[Requirement]:
+    """Requirements from a list as it stands in a workflow; raises `ConfigError`."""
+    data = requires if isinstance(requires, str | Mapping) or requires is None else list(requires)
+    reader = SectionReader(Document.from_mapping({}, name=""))
+    found = read_requirements(reader, data, ("requires",))
+    reader.raise_problems()
+    return list(found)
 
 
-def problems_of(entry: Any) -> Iterator[tuple[str | None, str]]:
-    """What is wrong with an entry of a `requires` list: the key that is concerned, and a sentence."""
-    if isinstance(entry, str):
-        if not entry:
-            yield None, "the name is empty"
-        return
-    if not isinstance(entry, dict):
-        yield None, f"expected a name, or a mapping with 'name' and 'path', got {kind(entry)}"
-        return
-    known = ("name", "path", "index_only")
-    for key in entry:
-        if key not in known:
-            yield str(key), unknown_key(key, known)
-    name = entry.get("name")
-    if not isinstance(name, str) or not name:
-        yield None if name is None else "name", "key 'name' is missing" if name is None else "'name' is a text"
-    path = entry.get("path")
-    parts = [path] if isinstance(path, str) or path is None else path
-    if not isinstance(parts, list | tuple) or not parts or not all(isinstance(p, str | None) for p in parts):
-        yield "path", "'path' is the name of a dataset or a list of names"
-    if not isinstance(entry.get("index_only", False), bool | None):
-        yield "index_only", f"'index_only' is true or false, got {kind(entry['index_only'])}"
+def read_requirements(reader: SectionReader, data: Any, keys: Keys) -> tuple[Requirement, ...]:
+    """Requirements from `data`, which is at `keys` of the reader's document."""
 
+    def read(item: Any, at: Keys) -> Requirement | None:
+        if isinstance(item, str) and item:
+            return Requirement(item, (item,))
+        if not isinstance(item, Mapping):
+            reader.report(at, f"expected a dataset name, or a mapping with 'name' and 'path', not {shown(item)}")
+            return None
+        entry = reader.section(_Entry, item, at)
+        if entry is None:
+            return None
+        path = entry.path or entry.name
+        return Requirement(entry.name, (path,) if isinstance(path, str) else path, entry.index_only)
 
-def unknown_key(key: object, known: Iterable[str]) -> str:
-    """What to say of a key that nobody knows."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(str(key), list(known), n=1)
-    return f"unknown key '{key}'" + (f" (did you mean '{close[0]}'?)" if close else "")
-
-
-def kind(value: object) -> str:
-    """What a value of a workflow file is, in a user's words."""
-    if value is None:
-        return "nothing"
-    names = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false", int: "a number"}
-    return names.get(type(value), f"a {type(value).__name__}") + (
-        f" ({value!r})" if isinstance(value, str | int | float) else ""
-    )
+    example = f"requires: [{data}]" if isinstance(data, str) else _EXAMPLE
+    return reader.items(data, keys, read, example)

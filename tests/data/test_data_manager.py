@@ -138,9 +138,7 @@ class TestRows:
             dataset.page_rows = data.draw(st.integers(1, 7), "page rows")
             dm._file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
             for step in range(data.draw(st.integers(1, 12), "steps")):
-                what = data.draw(
-                    st.sampled_from(["grow", "write", "update", "read", "take", "settle", "h5py"])
-                )
+                what = data.draw(st.sampled_from(["grow", "write", "update", "read", "take", "settle", "h5py"]))
                 size = len(model)
                 start = data.draw(st.integers(0, size))
                 stop = data.draw(st.integers(start, size))
@@ -455,9 +453,7 @@ class TestReferences:
         """Catches regions that don't enclose all references of a row, are not tight, or are reset."""
         path = str(tmp_path_factory.mktemp("model") / "out.h5")
         row = st.integers(0, 11)
-        batches = data.draw(
-            st.lists(st.tuples(st.booleans(), st.lists(st.tuples(row, row), max_size=9)), max_size=6)
-        )
+        batches = data.draw(st.lists(st.tuples(st.booleans(), st.lists(st.tuples(row, row), max_size=9)), max_size=6))
         stored: list[tuple[int, int]] = []
         with H5FlowDataManager(path) as dm:
             for name in "AB":

@@ -77,9 +77,7 @@ def test_equal_seeds_give_equal_files(folder):
         found = {}
         with h5py.File(folder / name) as file:
             file.visititems(
-                lambda path, item: (
-                    found.update({path: item[()].tobytes()}) if hasattr(item, "dtype") else None
-                )
+                lambda path, item: found.update({path: item[()].tobytes()}) if hasattr(item, "dtype") else None
             )
         return found
 

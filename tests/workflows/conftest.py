@@ -65,14 +65,8 @@ class Folder:
 
     def run(self, *arguments: str, module: bool = True, timeout: float = 50) -> Finished:
         """Run the command here."""
-        command = (
-            [sys.executable, "-m", "h5flow"]
-            if module
-            else [str(Path(sys.executable).parent / "h5flow-async")]
-        )
-        done = subprocess.run(
-            [*command, *arguments], cwd=self.path, capture_output=True, text=True, timeout=timeout
-        )
+        command = [sys.executable, "-m", "h5flow"] if module else [str(Path(sys.executable).parent / "h5flow-async")]
+        done = subprocess.run([*command, *arguments], cwd=self.path, capture_output=True, text=True, timeout=timeout)
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def rows(self, name: str, file: str = "out.h5") -> np.ndarray:

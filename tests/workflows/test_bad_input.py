@@ -93,9 +93,7 @@ class TestStagesThatFail:
     def test_wrong_use_is_one_line(self, bad, do, says):
         done = bad(do)
         assert done.code == 1
-        assert done.err.strip().splitlines()[1:] == [
-            last_line(done)
-        ]  # the first: the output will be replaced
+        assert done.err.strip().splitlines()[1:] == [last_line(done)]  # the first: the output will be replaced
         assert last_line(done).startswith(self.WHERE + says)
 
     def test_users_mistakes_come_with_their_traceback(self, bad):
@@ -114,9 +112,7 @@ class TestStagesThatFail:
         do = "dm.write_ref(source_name, 'made', [[1, 1000]])"
         done = bad(do, "--set", "runtime.strict=true")
         assert done.code == 1
-        assert "dataset 'made' has 20 rows, a reference between it and 'raw' points to row 1000" in last_line(
-            done
-        )
+        assert "dataset 'made' has 20 rows, a reference between it and 'raw' points to row 1000" in last_line(done)
         done = folder.run("flow.yaml", "-i", "in.h5", "-o", "out.h5")
         assert done.code == 0
         assert "WARNING" in done.err
@@ -213,9 +209,7 @@ class TestFiles:
             finally:
                 first.kill()
         assert done.code == 1
-        assert (
-            "output 'out.h5.partial' is open in another program" in done.err or "partial' is open" in done.err
-        )
+        assert "output 'out.h5.partial' is open in another program" in done.err or "partial' is open" in done.err
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
     def test_full_disk(self, folder):
@@ -226,9 +220,7 @@ class TestFiles:
             pytest.skip("may not mount here")
         try:
             folder.write("stage.py", STAGE)
-            folder.write(
-                "flow.yaml", FLOW.format(do="dm.write_data('dropped', dm.reserve_data('dropped', 10**6), 1)")
-            )
+            folder.write("flow.yaml", FLOW.format(do="dm.write_data('dropped', dm.reserve_data('dropped', 10**6), 1)"))
             folder.input()
             done = folder.run("flow.yaml", "-i", "in.h5", "-o", "disk/out.h5")
             assert done.code == 1
@@ -326,6 +318,5 @@ class TestWrongWorkflows:
         done = folder.run("flow.yaml", "-i", "in.h5", "-o", "out.h5")
         assert done.code == 2
         assert (
-            "generator 'loop' (flow.yaml:3), rank 0: chunk_size is a number of rows, at least 1, or 'auto'"
-            in done.err
+            "generator 'loop' (flow.yaml:3), rank 0: chunk_size is a number of rows, at least 1, or 'auto'" in done.err
         )

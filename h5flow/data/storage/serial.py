@@ -40,9 +40,7 @@ class SerialDataset:
         self.length = handle.shape[0]
         self.growable = writable and handle.chunks is not None and handle.maxshape[0] is None
         row_bytes = max(1, self.dtype.itemsize * math.prod(self.row_shape))
-        self.chunk_rows: int = (
-            handle.chunks[0] if handle.chunks else max(1, _DEFAULT_CHUNK_CACHE // row_bytes)
-        )
+        self.chunk_rows: int = handle.chunks[0] if handle.chunks else max(1, _DEFAULT_CHUNK_CACHE // row_bytes)
         self._memory_type = None if stored.hasobject else h5t.py_create(stored)
         self._rest = (0,) * len(self._stored_shape)
 
