@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
 from typing import TextIO
 
 
@@ -30,5 +31,5 @@ def _opened(name: str) -> Iterator[TextIO]:
         with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as raw:
             yield io.TextIOWrapper(raw, "utf-8", newline="")
     else:
-        with open(path, encoding="utf-8", newline="") as text:
+        with Path(path).open(encoding="utf-8", newline="") as text:
             yield text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from typing import Any
 
@@ -310,7 +311,7 @@ class H5FlowDataManager:
 
         Raises `NotInFile` where two neighbours aren't joined.
         """
-        references = [self._reference(one, other) for one, other in zip(names, names[1:], strict=False)]
+        references = [self._reference(one, other) for one, other in itertools.pairwise(names)]
         directions = [reference.direction(name) for reference, name in zip(references, names, strict=False)]
         return dereference_chain(
             selection,

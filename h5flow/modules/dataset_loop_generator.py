@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -53,8 +52,8 @@ class H5FlowDatasetLoopGenerator(H5FlowGenerator):
 
     def __len__(self) -> int:
         """The number of slices of the rank with the most."""
-        rows = (self.end_position or 0) - (self.start_position or 0)
-        return max(0, int(math.ceil(rows / (self.chunk_size * self.size))))
+        rows = max(0, (self.end_position or 0) - (self.start_position or 0))
+        return -int(-rows // (self.chunk_size * self.size))
 
     def next(self) -> slice:
         """The next rows of this rank, `EMPTY` at the end."""

@@ -521,9 +521,14 @@ class TestDropping:
 
     def test_after_an_error(self, tmp_path):
         path = str(tmp_path / "out.h5")
-        with pytest.raises(ZeroDivisionError), H5FlowDataManager(path, drop_list=["a"]) as dm:
-            dm.create_dset("a", "i4")
-            _ = 1 / 0
+
+        def fail() -> None:
+            with H5FlowDataManager(path, drop_list=["a"]) as dm:
+                dm.create_dset("a", "i4")
+                _ = 1 / 0
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
         assert list(tmp_path.glob("tmp-h5flow-*")) == []
 
     def test_deleting(self, dm):

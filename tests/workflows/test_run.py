@@ -288,7 +288,9 @@ class TestCache:
             """
             flow: {source: loop, stages: [change, first, second]}
             loop: {classname: H5FlowDatasetLoopGenerator, dset_name: raw, params: {chunk_size: 1}}
-            change: {classname: Change, requires: [{name: hits, path: [hits], index_only: true}, {name: calib, path: [raw]}]}
+            change:
+              classname: Change
+              requires: [{name: hits, path: [hits], index_only: true}, {name: calib, path: [raw]}]
             first: {classname: Look}
             second: {classname: Look, requires: [{name: later, path: calib}]}
             """,
