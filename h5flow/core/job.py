@@ -90,6 +90,7 @@ def run(
     Raises `ConfigError` if a workflow is wrong as written, before anything is opened.
     """
     if verbose:
+        logging.basicConfig()
         logging.getLogger("h5flow").setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
     paths = [configs] if isinstance(configs, str | Path) else configs
     run_workflows(

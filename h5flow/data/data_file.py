@@ -248,6 +248,13 @@ class DataFile:
                     f" not {row_shape} and {wanted}"
                 )
             return
+        try:
+            h5py.h5t.py_create(np.dtype(dtype), logical=True)
+        except TypeError as error:
+            raise DataMismatch(
+                f"dataset '{name}': type {np.dtype(dtype)} can't be stored ({error}); for text use bytes ('S8')"
+                " or h5py.string_dtype()"
+            ) from error
         storage = self.storage_of(name)
         stored = storage.create(path, dtype, row_shape, self._compression(storage))
         self._paged[path] = PagedDataset(name, stored, self._cache)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5flow.data import H5FlowDataManager
+from h5flow.data import H5FlowDataManager, print_attr, print_data, print_ref
 from h5flow.errors import DataMismatch, FileError, InvalidReference, NotInFile, RowsOutOfRange
 
 HIT = np.dtype([("id", "u4"), ("q", "f4"), ("xyz", "f4", (3,))])
@@ -220,6 +220,11 @@ class TestCreating:
         with pytest.raises(DataMismatch, match=r"not \(3,\) and int32"):
             dm.create_dset("a", "i4", shape=(3,))
 
+    def test_a_type_that_hdf5_does_not_have_is_named(self, dm):
+        with pytest.raises(DataMismatch, match="dataset 'a': type <U5 can't be stored"):
+            dm.create_dset("a", "U5")
+        assert not dm.exists("a")
+
     def test_what_does_not_exist_is_named(self, dm):
         for call in (
             lambda: dm.get_dset("nope"),
@@ -305,6 +310,25 @@ class TestAttributes:
     def test_a_value_that_can_not_be_stored_is_named(self, dm):
         with pytest.raises(DataMismatch, match="attribute 'x' of 'a': a value of type NoneType"):
             dm.set_attrs("a", x=None)
+
+
+def test_printing_what_there_is(dm, capsys):
+    dm.create_dset("A", "i4")
+    dm.create_dset("B/C", "f8", shape=(3,))
+    dm.reserve_data("A", 2)
+    dm.create_ref("A", "B/C")
+    dm.write_ref("A", "B/C", [(0, 0)])
+    dm.set_attrs("A", x=1)
+    print_data(dm.fh)
+    print_ref(dm.fh)
+    print_attr(dm.fh)
+    assert capsys.readouterr().out.splitlines() == [
+        "A: (2,) int32",
+        "B/C: (0, 3) float64",
+        "A -> B/C: 1",
+        "/A",
+        "    x: 1",
+    ]
 
 
 class TestReferences:
