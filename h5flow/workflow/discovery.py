@@ -70,11 +70,9 @@ def _levels(here: Path) -> Iterator[list[os.DirEntry[str]]]:
     """The files to search, in order of precedence."""
     files, folders = _listing(here)
     yield files
-    own_files, own_folders = _listing(here / _OWN_MODULES)
-    yield own_files
+    yield _listing(here / _OWN_MODULES)[0]
     seen = {_identity(here.stat())}
-    below = [folder for folder in folders if folder.name != _OWN_MODULES]
-    yield list(_below([*below, *own_folders], seen))
+    yield list(_below(folders, seen))
     yield _listing(_BUILT_IN)[0]
 
 
@@ -124,7 +122,7 @@ def _defining(classname: str, files: Iterable[os.DirEntry[str]], here: Path) -> 
     name = classname.encode()
     candidates = {Path(entry.path).resolve(): Path(entry.path) for entry in files if name in _class_names(entry)}
     verdicts = {path: _defines(path, classname) for path in candidates.values()}
-    # A file with syntax errors that may be the one gets imported if no other is, for its error to be seen.
+    # A file with syntax errors gets imported if no other defines the class, for the error to be seen.
     for wanted in (True, None):
         found = [path for path, verdict in verdicts.items() if verdict is wanted]
         if len(found) > 1:
@@ -154,15 +152,17 @@ def _class_names_as_of(path: str, mtime_ns: int, size: int) -> frozenset[bytes]:
 
 
 def _defines(path: Path, classname: str) -> bool | None:
-    """Whether a file defines a class at its top level; `None` if it has syntax errors."""
+    """Whether a file defines a class at its top level; `None` if it seems to, but has syntax errors."""
     import ast
 
+    source = path.read_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            nodes: list[ast.AST] = [ast.parse(path.read_bytes())]
+            nodes: list[ast.AST] = [ast.parse(source)]
         except (SyntaxError, ValueError):
-            return None
+            seems_to = re.search(rb"^class[ \t]+%b\b" % re.escape(classname.encode()), source, re.MULTILINE)
+            return None if seems_to else False
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.ClassDef) and node.name == classname:

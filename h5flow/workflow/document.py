@@ -201,9 +201,9 @@ def _text(file: str, asked: Mark) -> str:
         included = f"included file '{file}' " if asked.line else ""
         fail(asked, "", f"{included}can't be read: {reason}")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        fail(_mark_in(content[: error.start].decode("utf-8-sig"), file), "", "the file is not UTF-8 text")
+        fail(_mark_in(content[: error.start].decode("utf-8"), file), "", "the file is not UTF-8 text")
 
 
 def _child(node: yaml.Node, key: Any) -> tuple[yaml.Node, yaml.Node] | None:

@@ -311,7 +311,9 @@ class TestOverrides:
         original = document(text)
         config = check(original, ["a.params.x=2"])
         assert [stage.params for stage in config.stages] == [{"x": 2}, {"x": 1}]
+        assert check(original, ["flow.stages.0=b", "flow.stages.1=a"]).flow.stages == ("b", "a")
         assert check(original).stages[0].params == {"x": 1}
+        assert check(original).flow.stages == ("a", "b")
 
     def test_the_last_one_counts(self):
         assert problems(MINIMAL, "runtime.strict=true", "runtime.strict=5") == [
@@ -339,7 +341,7 @@ class TestOverrides:
         assert problems(MINIMAL, override) == [f"--set {override}: {message}"]
 
     def test_of_several_workflows_those_that_use_the_section(self):
-        first, second = document(MINIMAL, "1.yaml"), document("flow: {source: raw}", "2.yaml")
+        first, second = document(MINIMAL, "1.yaml"), document("flow: {source: raw}\na: 5", "2.yaml")
         configs = check_all([first, second], ["a.params.x=1", "runtime.strict=true"])
         assert configs[0].stages[0].params == {"x": 1}
         assert [config.runtime.strict for config in configs] == [True, True]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,13 +97,17 @@ class TestOnlyWhatIsNeededIsRun:
             reco="class Reco: pass\n",
             forbidden=FORBIDDEN,
             mentions=FORBIDDEN + "x = Reco\n'''\nclass Reco:\n'''\n",
-            nested=FORBIDDEN + "x = '\\d'\ndef f():\n    class Reco: pass\nclass A:\n    class Reco: pass\n",
+            nested=FORBIDDEN + "def f():\n    class Reco: pass\nclass A:\n    class Reco: pass\n",
             longer=FORBIDDEN + "class Reconstruction: pass\n",
             broken="class (\n",
             broken_too="class Reco: pass\nx = (\n",
             binary="class Reco: pass\n\0",
         )
         assert get_class("Reco").__module__ == "reco"
+
+    def test_a_broken_file_that_only_mentions_the_class_is_not(self):
+        write(broken="# class Reco:\nprint 'python 2'\n", **{"h5flow_modules/reco": "class Reco: pass\n"})
+        assert get_class("Reco").__module__ == "h5flow_modules.reco"
 
     @pytest.mark.parametrize(
         "text",
@@ -130,9 +136,16 @@ class TestOnlyWhatIsNeededIsRun:
 
     def test_another_copy_of_h5flow_is_passed_over(self):
         copy = {"build/h5flow/__init__": "", "build/h5flow/x": "class H5FlowDatasetLoopGenerator: pass\n"}
-        write(**copy, **{"h5flow/__init__": "", "h5flow/x": "class H5FlowDatasetLoopGenerator: pass\n"})
+        write(**copy, **{"h5flow/__init__": "", "h5flow/modules/test_stage": FORBIDDEN})
         assert get_class("H5FlowDatasetLoopGenerator") is H5FlowDatasetLoopGenerator
         assert get_class("H5FlowTestStage", "h5flow.modules.test_stage").__name__ == "H5FlowTestStage"
+
+    def test_no_warnings_from_files_that_are_only_looked_at(self):
+        write(reco="class Reco: pass\n", other="def f():\n    class Reco: x = '\\d'\n")
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            assert get_class("Reco")
+        assert seen == []
 
     def test_symbolic_links(self, folder):
         write(**{"real/reco": "class Reco: pass\n"})
@@ -184,6 +197,10 @@ class TestNames:
         assert get_class("Reco").value == 1
         assert get_class("Reco") is get_class("Reco")
 
+    def test_a_name_with_a_dot_does_not_run_what_stands_before_it(self):
+        write(**{"reco": FORBIDDEN, "reco.new": "class Reco: pass\n"})
+        assert get_class("Reco").__name__ == "Reco"
+
     def test_a_package_that_is_the_working_directory(self):
         write(__init__="class Reco: pass\n")
         assert get_class("Reco") is get_class("Reco")
@@ -209,10 +226,12 @@ class TestNames:
     def test_an_installed_module(self):
         assert get_class("JSONDecoder", "json.decoder").__module__ == "json.decoder"
 
-    def test_a_file_that_was_written_after_its_folder_was_looked_at(self):
+    def test_a_file_that_the_import_system_has_not_noticed(self, folder):
         write(**{"mods/a": "class A: pass\n"})
         assert get_class("A")
+        status = (folder / "mods").stat()
         write(**{"mods/b": "class B: pass\n"})
+        os.utime("mods", ns=(status.st_atime_ns, status.st_mtime_ns))
         assert get_class("B").__module__ == "mods.b"
 
     def test_a_file_that_has_changed(self, folder):

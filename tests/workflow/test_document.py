@@ -60,10 +60,13 @@ class TestPlaces:
         assert load(folder / "sub" / "w.yaml").place("a") == f"{folder}/sub/w.yaml:1:4"
 
     def test_merged_and_aliased_values_are_where_they_are_written(self):
-        write(w="base: &b\n  x: 1\n  y: 2\na:\n  <<: *b\n  y: 3\nc: *b\nd: {<<: [{x: 4}, *b]}\n")
+        write(
+            w="base: &b\n  x: 1\n  y: 2\na:\n  <<: *b\n  y: 3\nc: *b\nd: {<<: [{x: 4}, *b]}\ne: {<<: *b, <<: {z: 5}}\n"
+        )
         document = load("w.yaml")
         assert document.data["a"] == {"x": 1, "y": 3}
         assert document.data["d"] == {"x": 4, "y": 2}
+        assert document.data["e"] == {"x": 1, "y": 2, "z": 5}
         assert document.place("a", "x") == "w.yaml:2:6"
         assert document.place("a", "y") == "w.yaml:6:6"
         assert document.place("c", "y") == "w.yaml:3:6"
