@@ -18,6 +18,9 @@ class H5FlowGenerator(Component):
     `data_manager`, `comm`, `rank`, `size`. A `__len__` is optional; it tells how many slices to expect.
     """
 
+    #: Whether the output starts as a copy of the input file.
+    copies_input: ClassVar[bool] = False
+
     #: What `next()` returns when there is nothing more.
     EMPTY: ClassVar[slice] = slice(-1, -1)
 

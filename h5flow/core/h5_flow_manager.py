@@ -13,7 +13,6 @@ from h5flow.core.registry import resources
 from h5flow.data import H5FlowDataManager
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import DiscoveryError, InvalidReference
-from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.sequential import Done, run_slices, steps
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
+
+#: The generator of workflows whose source is a dataset.
+_LOOP = ("H5FlowDatasetLoopGenerator", "h5flow.modules.dataset_loop_generator")
 
 _ROLES = {H5FlowResource: "resource", H5FlowGenerator: "generator", H5FlowStage: "stage"}
 
@@ -133,10 +135,11 @@ class H5FlowManager:
             return
         label = f"loop over '{checked.flow.source}'"
         self._generator_where = Where(label, checked.name, self.data_manager.rank)
+        loop = get_class(*_LOOP)
         self.generator = _located(
             self._generator_where,
-            H5FlowDatasetLoopGenerator,
-            classname=H5FlowDatasetLoopGenerator.__name__,
+            loop,
+            classname=loop.__name__,
             dset_name=checked.flow.source,
             data_manager=self.data_manager.view(label),
             **positions,
@@ -223,7 +226,7 @@ class H5FlowManager:
     def _copies_input(self) -> bool:
         """Whether the generator loops over the input, which the output then starts as a copy of."""
         section = self.config.generator
-        return section is None or issubclass(_class_of(section, H5FlowGenerator), H5FlowDatasetLoopGenerator)
+        return section is None or _class_of(section, H5FlowGenerator).copies_input
 
     def _made(self, section: ComponentConfig, base: type[C], label: str, **arguments: Any) -> tuple[C, Where]:
         where = Where(label, section.place, self.data_manager.rank)
@@ -245,8 +248,11 @@ def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
 
 
 def _class_of(section: ComponentConfig, base: type[C]) -> type[C]:
-    found = get_class(section.classname, section.path)
-    if not (isinstance(found, type) and issubclass(found, base)):
+    try:
+        found = get_class(section.classname, section.path)
+    except DiscoveryError as error:
+        raise DiscoveryError(f"{section.place}: {error}") from error
+    if not issubclass(found, base):
         raise DiscoveryError(
             f"{section.place}: '{section.classname}' is used as a {_ROLES[base]} but is no {base.__name__}"
         )

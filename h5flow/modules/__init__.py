@@ -17,8 +17,6 @@ def __getattr__(name: str) -> Any:
     # On first use: both need the file library, which the search for classes doesn't.
     if name not in __all__:
         raise AttributeError(f"module 'h5flow.modules' has no attribute '{name}'")
-    # Its manager imports the generator, which can't be half-way through its own import then.
-    import h5flow.core  # noqa: F401
     from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
     from h5flow.modules.test_stage import H5FlowTestStage
 

@@ -20,6 +20,7 @@ class H5FlowDatasetLoopGenerator(H5FlowGenerator):
     """
 
     class_version = "1.0.0"
+    copies_input = True
 
     default_chunk_size = "auto"
 

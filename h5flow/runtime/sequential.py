@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from h5flow.core.h5_flow_generator import H5FlowGenerator
-from h5flow.core.h5_flow_stage import H5FlowStage
 from h5flow.data import H5FlowDataManager
 from h5flow.errors import H5FlowError
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.workflow import Requirement
+
+if TYPE_CHECKING:
+    from h5flow.core import H5FlowGenerator, H5FlowStage
 
 
 @dataclass(frozen=True, slots=True)
