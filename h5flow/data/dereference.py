@@ -62,7 +62,8 @@ def dereference(
 
     `sel` is a row number, a slice, a mask, or row numbers in any order, also repeated. `ref` holds pairs (L, 2),
     `ref_direction` says which columns are row and child. `region` is a table with `start` and `stop` for each
-    row, between which all of its references lie; it only saves reading the others. `mask` is parallel to
+    row, between which all of its references lie; it only saves reading the others (but without it, and with `ref`
+    an array, negative and open selections count from the last row that `ref` names). `mask` is parallel to
     the selected rows: true leaves the entry out.
 
     Returns a masked array (n, m, …), m the most children of any row, at least 1: row k holds the rows of `data`
@@ -74,7 +75,7 @@ def dereference(
     """
     pairs = _source(ref)
     regions = None if region is None else _source(region)
-    rows = rows_of(sel, _selectable(ref, pairs, regions, ref_direction[0]), "the parent", beyond=True)
+    rows = rows_of(sel, _selectable(sel, ref, pairs, regions, ref_direction[0]), "the parent", beyond=True)
     left_out = _left_out(mask, len(rows))
     counts, children = children_of(rows, pairs, regions, ref_direction, stored_order=not as_masked)
     counts, children = _without(left_out, counts, children)
@@ -107,7 +108,7 @@ def dereference_chain(
         pairs = _source(ref)
         source = None if region is None else _source(region)
         if level == 0:
-            length = _selectable(ref, pairs, source, direction[0])
+            length = _selectable(sel, ref, pairs, source, direction[0])
             rows = rows_of(sel, length, "the parent", beyond=True)
             left_out = _left_out(mask, len(rows))
         else:
@@ -186,6 +187,7 @@ def _keyed(
 def _enclosed(regions: Array, pairs: RowSource) -> Array:
     """The pairs that lie in any of the regions, in their order."""
     starts, stops = regions["start"].astype(np.int64), regions["stop"].astype(np.int64)
+    stops = np.minimum(stops, pairs.shape[0])
     some = stops > starts
     starts, stops = starts[some], stops[some]
     if not len(starts):
@@ -309,14 +311,24 @@ def _ranges(starts: Indices, counts: Indices) -> Indices:
     return ranges
 
 
-def _selectable(ref: Any, pairs: RowSource, regions: RowSource | None, column: int) -> int:
-    """How many rows there are to select from."""
+def _selectable(sel: Any, ref: Any, pairs: RowSource, regions: RowSource | None, column: int) -> int:
+    """How many rows there are to select from.
+
+    Where neither a region table nor the file says so: as many as `ref` names, and as `sel` names by number,
+    since a row without children may be asked for all the same.
+    """
     if regions is not None:
         return regions.shape[0]
     if isinstance(ref, h5py.Dataset) and (path := ref.attrs.get(f"dset{column}")) in ref.file:
         return len(ref.file[path])
-    found = pairs.read(0, pairs.shape[0])
-    return int(found[:, column].max(initial=-1)) + 1
+    found = pairs.read(0, pairs.shape[0])[:, column]
+    named = int(found.max()) + 1 if len(found) else 0
+    if isinstance(sel, slice):
+        return named
+    rows = np.asarray(sel)
+    if rows.dtype == bool:
+        return len(rows) if rows.ndim else named
+    return max(named, int(rows.max()) + 1) if rows.size and rows.dtype.kind in "iu" else named
 
 
 def _source(rows: Any) -> RowSource:
