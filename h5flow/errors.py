@@ -49,6 +49,10 @@ class NotInFile(H5FlowError, KeyError):
     """A dataset, reference or group that the file doesn't have."""
 
 
+class Gone(H5FlowError, ValueError):
+    """Use of an object whose file was closed, or that is in its file no more."""
+
+
 class RowsOutOfRange(H5FlowError, IndexError):
     """Rows that a dataset doesn't have."""
 

@@ -5,7 +5,9 @@ This is the state that all views of a data manager share: open files, look-ups m
 
 from __future__ import annotations
 
+import logging
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,11 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data import layout
-from h5flow.data.handles import BufferedFile
+from h5flow.data.observer import Observer
 from h5flow.data.pages import PageCache, PagedDataset, RegionTable
 from h5flow.data.references import Reference
+from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
-from h5flow.errors import DataMismatch, H5FlowError, NotInFile
+from h5flow.errors import DataMismatch, FileError, H5FlowError, NotInFile
+
+_log = logging.getLogger(__name__)
 
 
 class DataFile:
@@ -33,13 +38,39 @@ class DataFile:
         self.drop = tuple(layout.normalise(name) for name in drop)
         self.compression = compression
         self._copied = False
+        #: Held while anything of this object, its datasets' pages included, is looked at or changed.
+        self.lock = threading.RLock()
+        #: For those who wait for others to let go of something.
+        self.turn = threading.Condition(self.lock)
+        self._observer: Observer | None = None
         self._main: Storage | None = None
         self._temporary: Storage | None = None
         self._temporary_path: Path | None = None
-        self._cache = PageCache()
+        self._cache = PageCache(self.turn)
+        self._raw_chunks = False
         self._paged: dict[str, PagedDataset] = {}
+        self._shared: dict[tuple[str, bool], SharedDataset] = {}
         self._references: dict[tuple[str, str], Reference] = {}
         self._absent: set[tuple[str, str]] = set()
+
+    @property
+    def raw_chunks(self) -> bool:
+        """Whether chunks may be read and compressed without HDF5, which pays on several threads."""
+        return self._raw_chunks
+
+    @raw_chunks.setter
+    def raw_chunks(self, wanted: bool) -> None:
+        self._raw_chunks = self._cache.raw_chunks = wanted
+
+    @property
+    def observer(self) -> Observer | None:
+        """Who is told of all accesses."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self._shared.clear()
 
     # opening and closing
 
@@ -67,6 +98,11 @@ class DataFile:
 
     def close(self) -> None:
         """Write what is buffered and close. The next use opens again."""
+        for storage in self._written():
+            storage.close()
+
+    def _written(self) -> list[Storage]:
+        """The files, with all that was buffered; this object lets go of them."""
         storages = list(self._open_storages())
         try:
             if storages:
@@ -79,12 +115,15 @@ class DataFile:
             raise
         finally:
             self._main = self._temporary = None
+            for dataset in self._paged.values():
+                dataset.die(f"the file '{self.path}' has been closed since this object was made; get it anew")
             self._paged.clear()
             self._references.clear()
             self._absent.clear()
-            self._cache = PageCache()
-        for storage in storages:
-            storage.close()
+            self._shared.clear()
+            self._cache = PageCache(self.turn)
+            self._cache.raw_chunks = self._raw_chunks
+        return storages
 
     def finish(self) -> None:
         """Delete what is to be dropped from the output, and close."""
@@ -97,6 +136,21 @@ class DataFile:
         finally:
             self.remove_temporary()
 
+    def abandon(self, for_others: bool = False) -> None:
+        """Close when nobody is to be told of errors: what can be saved is, the temporary file is gone.
+
+        With `for_others`, h5py closes the file as soon as nobody has an object of it, such as attributes.
+        """
+        try:
+            storages = self._written()
+            if not for_others:
+                for storage in storages:
+                    storage.close()
+        except FileError as error:
+            _log.error("%s", error)
+        finally:
+            self.remove_temporary()
+
     def remove_temporary(self) -> None:
         """Remove the temporary file, which must be closed."""
         if self._temporary_path is not None:
@@ -105,28 +159,32 @@ class DataFile:
 
     def flush(self) -> None:
         """Bring the files up to date."""
-        for path, dataset in list(self._paged.items()):
-            if dataset.grown and path.endswith("/data"):
-                # Region tables that nobody has looked up yet have to grow as well.
-                self.references_of(dataset.name)
-                dataset.grown = False
-        for dataset in self._paged.values():
-            dataset.flush()
+        with self.lock:
+            for path, dataset in list(self._paged.items()):
+                if dataset.grown and path.endswith("/data"):
+                    # Region tables that nobody has looked up yet have to grow as well.
+                    self.references_of(dataset.name)
+                    dataset.grown = False
+            for dataset in list(self._paged.values()):
+                dataset.flush()
 
     def settle(self) -> None:
         """Write the oldest of what is buffered, if it is too much."""
         self._cache.settle()
 
     def _opened(self, path: str, mode: str) -> Storage:
-        storage = SerialStorage(path, mode, BufferedFile)
-        storage.file.owner = self
-        return storage
+        return SerialStorage(path, mode)
 
     def _open_storages(self) -> Iterator[Storage]:
         if self._main is not None:
             yield self._main
         if self._temporary is not None:
             yield self._temporary
+
+    @property
+    def has_to_settle(self) -> bool:
+        """Whether too much is buffered."""
+        return self._cache.full
 
     @property
     def temporary(self) -> Storage:
@@ -165,23 +223,44 @@ class DataFile:
                 continue
             if path.endswith("/ref_region"):
                 of, _, other = path[1 : -len("/ref_region")].partition("/ref/")
-                self.reference(of, other)
+                self._known_reference(of, other)
             if path not in self._paged:
                 name = path[1 : -len("/data")] if path.endswith("/data") else path
-                self._paged[path] = PagedDataset(name, stored, self._cache)
+                self._paged[path] = PagedDataset(name, path, stored, self._cache)
             return self._paged[path]
         return None
 
-    def dataset(self, name: str) -> PagedDataset:
-        """The rows of a dataset. Raises `NotInFile`."""
-        path = layout.data_path(name)
-        found = self._paged.get(path) or self.paged(path)
+    def shared(self, path: str, lookup: bool = False) -> SharedDataset | None:
+        """The dataset at an absolute path as components use it; as a `lookup`, see `SharedDataset`."""
+        with self.lock:
+            found = self._shared.get((path, lookup))
+            rows = self.paged(path) if found is None else found.rows
+            if self._observer is not None and not self._observer.exists(path, rows is not None):
+                return None
+            if found is None and rows is not None:
+                found = self._shared[path, lookup] = SharedDataset(rows, self, lookup)
+            return found
+
+    def dataset(self, name: str) -> SharedDataset:
+        """The rows of a dataset, as components use them. Raises `NotInFile`."""
+        found = self.shared(layout.data_path(name))
         if found is None:
             raise NotInFile(f"dataset '{name}' isn't in '{self.path}'")
         return found
 
     def reference(self, one: str, other: str) -> Reference | None:
         """The references between two datasets, whichever side created them."""
+        with self.lock:
+            found = self._known_reference(one, other)
+            if self._observer is not None:
+                paths = (
+                    [layout.ref_path(one, other), layout.ref_path(other, one)] if found is None else [found.pairs.path]
+                )
+                if not all(self._observer.exists(path, found is not None) for path in paths):
+                    return None
+            return found
+
+    def _known_reference(self, one: str, other: str) -> Reference | None:
         key = (one, other)
         found = self._references.get(key)
         if found is None and key not in self._absent:
@@ -197,10 +276,10 @@ class DataFile:
         top = f"/{name}/ref"
         others: set[str] = set()
         for storage in self._searched():
-            group = h5py.File.get(storage.file, top)
+            group = storage.file.get(top)
             if isinstance(group, h5py.Group):
-                h5py.Group.visit(group, lambda path: _note_region(path, others))
-        found = (self.reference(name, other) for other in sorted(others))
+                group.visit(lambda path: _note_region(path, others))
+        found = (self._known_reference(name, other) for other in sorted(others))
         return [reference for reference in found if reference is not None]
 
     def _searched(self) -> Iterator[Storage]:
@@ -238,9 +317,9 @@ class DataFile:
     def create_dataset(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...]) -> None:
         """Create a dataset without rows, unless it exists. Raises `DataMismatch` if it exists otherwise."""
         path = layout.data_path(name)
-        existing = self.paged(path)
+        existing = self.shared(path)
         if existing is not None:
-            there = existing.stored.handle
+            there = existing.rows.stored.handle
             wanted = np.dtype(dtype)
             if there.shape[1:] != row_shape or not _same_type(there.dtype, wanted):
                 raise DataMismatch(
@@ -255,9 +334,11 @@ class DataFile:
                 f"dataset '{name}': type {np.dtype(dtype)} can't be stored ({error}); for text use bytes ('S8')"
                 " or h5py.string_dtype()"
             ) from error
+        self.creating(path)
         storage = self.storage_of(name)
+        self.check_free(storage, path, f"dataset '{name}'")
         stored = storage.create(path, dtype, row_shape, self._compression(storage))
-        self._paged[path] = PagedDataset(name, stored, self._cache)
+        self._paged[path] = PagedDataset(name, path, stored, self._cache)
 
     def create_reference(self, parent: str, child: str) -> None:
         """Create references without entries, unless they exist. Raises if the other side created them."""
@@ -270,6 +351,10 @@ class DataFile:
             return
         for name in (parent, child):
             self.dataset(name)
+        self.creating(layout.ref_path(parent, child))
+        if self._observer is not None:
+            for name in {parent, child}:
+                self._observer.update(f"references of {name}", None)
         storage = self.storage_of(parent, child)
         compression = self._compression(storage)
         path = layout.ref_path(parent, child)
@@ -287,6 +372,37 @@ class DataFile:
         for region in regions:
             region.handle.attrs["ref"] = path
         self._absent.clear()
+        # From now on the region tables grow with their datasets, whether or not anybody looks at the references.
+        self._known_reference(parent, child)
+
+    def check_free(self, storage: Storage, path: str, what: str, as_group: bool = False) -> None:
+        """Raise `DataMismatch` where something at or above a path keeps `what` from being made there."""
+        parts = path.strip("/").split("/")
+        for count in range(1, len(parts) + 1):
+            above = "/" + "/".join(parts[:count])
+            found = storage.file.get(above)
+            if found is None:
+                return
+            if not isinstance(found, h5py.Group) or (count == len(parts) and not as_group):
+                kind = "group" if isinstance(found, h5py.Group) else "dataset"
+                raise DataMismatch(
+                    f"{what} can't be made in '{self.path}': '{above}' is a {kind} there; choose another name"
+                )
+
+    def creating(self, path: str) -> None:
+        """Tell the observer that something is going to be made, with the groups above it."""
+        if self._observer is not None:
+            parts = path.strip("/").split("/")
+            for count in range(1, len(parts) + 1):
+                above = "/".join(parts[:count])
+                if self.find(above) is None:
+                    self._observer.created("/" + above)
+
+    def untraced(self, what: str) -> None:
+        """Tell the observer that something is going to be used that can't be followed."""
+        with self.lock:
+            if self._observer is not None:
+                self._observer.everything(what)
 
     def delete(self, name: str) -> None:
         """Remove what lies at a path, and the references that involve any dataset in it. Raises `NotInFile`."""
@@ -302,11 +418,13 @@ class DataFile:
         self.forget("/" + name)
 
     def forget(self, path: str) -> None:
-        """What lay at `path` is gone."""
-        for known in [known for known in self._paged if layout.lies_in(known, (path,))]:
-            self._paged.pop(known).drop_pages()
-        self._references.clear()
-        self._absent.clear()
+        """What lay at `path` is gone, or something new lies there."""
+        with self.lock:
+            for known in [known for known in self._paged if layout.lies_in(known, (path,))]:
+                self._paged.pop(known).die(f"'{known}' has been deleted or moved since this object was made")
+            self._shared.clear()
+            self._references.clear()
+            self._absent.clear()
 
     def _delete_reference(self, reference: Reference) -> None:
         parent, child = reference.parent, reference.child
@@ -339,7 +457,7 @@ class DataFile:
             if full.endswith("/data") and "/ref/" not in full:
                 names.append(full[1:-5])
 
-        h5py.Group.visit(found, note)
+        found.visit(note)
         return names
 
     def _compression(self, storage: Storage) -> str | None:
@@ -355,7 +473,7 @@ class DataFile:
                 _, _, other = path[: -len("/ref_region")].partition("/ref/")
                 sentences.append(
                     f"dataset '{table.of.name}' has {table.of.length} rows,"
-                    f" a reference between it and '{other}' points to row {table.highest}"
+                    f" a reference between it and '{other}' points to row {table.own_length - 1}"
                 )
         return sentences
 

@@ -39,12 +39,16 @@ class RowSource(Protocol):
         """Shape of all rows together."""
         ...
 
+    def has(self, row: int) -> bool:
+        """Whether there is a row of this number."""
+        ...
+
     def read(self, start: int, stop: int) -> Array:
-        """Rows `start:stop`, which exist."""
+        """Rows `start:stop`, cut at the end."""
         ...
 
     def take(self, rows: Indices) -> Array:
-        """The given rows: ascending, without repeats, all existing."""
+        """The given rows: ascending, without repeats; cut at the end."""
         ...
 
 
@@ -168,9 +172,9 @@ def _keyed(
     if regions is None:
         found = pairs.read(0, pairs.shape[0])
     elif unique is None:
-        found = _enclosed(regions.read(start, max(start, min(stop, regions.shape[0]))), pairs)
+        found = _enclosed(regions.read(start, stop), pairs)
     else:
-        found = _enclosed(regions.take(unique[unique < regions.shape[0]]), pairs)
+        found = _enclosed(regions.take(unique), pairs)
     parents = found[:, direction[0]].astype(np.int64)
     children = found[:, direction[1]].astype(np.int64)
     if unique is None:
@@ -187,7 +191,6 @@ def _keyed(
 def _enclosed(regions: Array, pairs: RowSource) -> Array:
     """The pairs that lie in any of the regions, in their order."""
     starts, stops = regions["start"].astype(np.int64), regions["stop"].astype(np.int64)
-    stops = np.minimum(stops, pairs.shape[0])
     some = stops > starts
     starts, stops = starts[some], stops[some]
     if not len(starts):
@@ -236,14 +239,13 @@ def pick(values: Array, rows: Indices) -> Array:
 def _gathered(data: Any, children: Indices) -> Array:
     """Rows `children` of `data`, in this order; rows that aren't needed are not read, where they are many."""
     source = _source(data)
-    length = source.shape[0]
     if not len(children):
         return np.empty((0, *source.shape[1:]), source.dtype)
     low, high = int(children.min()), int(children.max())
-    if high >= length:
+    if not source.has(high):
         name = getattr(data, "name", None)
         what = f"dataset '{name}'" if name else "the data"
-        raise InvalidReference(f"{what} has {length} rows, reference points to row {high}")
+        raise InvalidReference(f"{what} has {source.shape[0]} rows, reference points to row {high}")
     row_bytes = max(1, source.dtype.itemsize * math.prod(source.shape[1:]))
     if (high - low) * row_bytes <= max(_GAP_BYTES, 4 * len(children) * row_bytes):
         values, where = source.read(low, high + 1), children - low
@@ -345,11 +347,16 @@ class _Rows:
         self.dtype: np.dtype[Any] = rows.dtype.base
         self.shape: tuple[int, ...] = tuple(rows.shape) + rows.dtype.shape
 
+    def has(self, row: int) -> bool:
+        return row < self.shape[0]
+
     def read(self, start: int, stop: int) -> Array:
         # A copy, because the caller may change what it gets.
         return np.array(self._rows[start:stop])
 
     def take(self, rows: Indices) -> Array:
+        if len(rows) and rows[-1] >= self.shape[0]:
+            rows = rows[: np.searchsorted(rows, self.shape[0])]
         if isinstance(self._rows, np.ndarray):
             return self._rows[rows]
         row_shape = self.shape[1:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import operator
+import threading
 from typing import Any
 
 import h5py
@@ -13,14 +15,17 @@ import numpy.typing as npt
 
 from h5flow import mpi
 from h5flow.data import layout
+from h5flow.data.awaitable import AwaitableDataManager
 from h5flow.data.casting import as_values, fit, mismatch
 from h5flow.data.data_file import DataFile
 from h5flow.data.dereference import dereference_chain
-from h5flow.data.handles import BufferedDataset
+from h5flow.data.handles import BufferedDataset, BufferedFile, buffered
+from h5flow.data.lease import Lease
+from h5flow.data.observer import Observer
 from h5flow.data.output_file import OutputFile
 from h5flow.data.pages import PagedDataset
-from h5flow.data.references import checked_pairs
-from h5flow.data.selection import rows_of
+from h5flow.data.references import Reference, checked_pairs
+from h5flow.data.shared import SharedDataset, counts_from_start
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
 
 _log = logging.getLogger(__name__)
@@ -36,8 +41,9 @@ class H5FlowDataManager:
 
     Datasets have `/name/data` in the file, references `/parent/ref/child/ref`; names may hold slashes.
     Everything that is written is visible at once through the manager, and through all h5py objects that
-    it hands out; it reaches the file later. As a context manager it calls `finish()`. With an `output`, the
-    file that is written is the output's working file.
+    it hands out; it reaches the file later, at the latest when the manager is deleted or the interpreter
+    exits. As a context manager it calls `finish()`. With an `output`, the file that is written is the
+    output's working file.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class H5FlowDataManager:
         self._output = output
         path = filepath if output is None else output.working
         self._file = DataFile(path, mode, tuple(self.drop_list), compression)
+        self._lease = Lease(self._file)
 
     def __repr__(self) -> str:
         return (
@@ -101,8 +108,16 @@ class H5FlowDataManager:
     @property
     def fh(self) -> h5py.File:
         """The open file. What is buffered is written first."""
-        self._file.flush()
-        return self._file.main.file
+        with self._file.lock:
+            if self._file.observer is not None:
+                self._file.observer.everything("the file itself (data_manager.fh)")
+            self._file.flush()
+            return BufferedFile(self._file.main.file, self._lease)
+
+    @property
+    def awaitable(self) -> AwaitableDataManager:
+        """The same calls for `async` stages and generators, to be awaited."""
+        return AwaitableDataManager(self)
 
     def start_with_copy_of(self, path: str) -> None:
         """Have the file begin as a copy of another one, unless it is the same. Only the first call counts."""
@@ -115,15 +130,24 @@ class H5FlowDataManager:
 
     def exists(self, path: str) -> bool:
         """Whether there is anything at a path of the file."""
-        return self._file.find(layout.normalise(path)) is not None
+        return self._find(layout.normalise(path), asked=True) is not None
 
     def dset_exists(self, name: str) -> bool:
         """Whether there is a dataset of this name."""
-        return self._file.paged(layout.data_path(layout.normalise(name))) is not None
+        path = layout.data_path(layout.normalise(name))
+        return self._asked(path, self._file.shared(path) is not None)
 
     def ref_exists(self, parent: str, child: str) -> bool:
         """Whether there are references between two datasets, whichever side created them."""
-        return self._file.reference(layout.normalise(parent), layout.normalise(child)) is not None
+        found = self._file.reference(layout.normalise(parent), layout.normalise(child))
+        return found is not None and self._asked(found.pairs.path, True)
+
+    def _asked(self, path: str, found: bool) -> bool:
+        """Note that somebody wants to know whether there is something at a path."""
+        with self._file.lock:
+            if found and self._file.observer is not None:
+                self._file.observer.read("?" + path, None)
+            return found
 
     def ref_region_exists(self, parent: str, child: str) -> bool:
         """Whether there is a region table for the rows of `parent` in references to `child`."""
@@ -131,44 +155,74 @@ class H5FlowDataManager:
 
     def attr_exists(self, name: str, key: str) -> bool:
         """Whether the group of a dataset has an attribute."""
-        found = self._file.find(layout.normalise(name))
-        return found is not None and key in found.attrs
+        with self._file.lock:
+            found = self._find(layout.normalise(name), attributes=True)
+            return found is not None and key in found.attrs
 
     def get_attrs(self, name: str) -> dict[str, Any]:
         """The attributes of a dataset's group. Raises `NotInFile`."""
-        found = self._file.find(layout.normalise(name))
-        if found is None:
-            raise NotInFile(f"group '{name}' isn't in '{self.filepath}'")
-        return dict(found.attrs)
+        with self._file.lock:
+            found = self._find(layout.normalise(name), attributes=True)
+            if found is None:
+                raise NotInFile(f"group '{name}' isn't in '{self.filepath}'")
+            return dict(found.attrs)
+
+    def _find(self, path: str, attributes: bool = False, asked: bool = False) -> h5py.HLObject | None:
+        """What lies at a path, if it is to be seen; with `attributes`, they are going to be read."""
+        with self._file.lock:
+            found = self._file.find(path)
+            observer = self._file.observer
+            if observer is None:
+                return found
+            if attributes:
+                observer.read(f"@{path}", None)
+            visible = observer.exists("/" + path, found is not None)
+            if asked:
+                self._asked("/" + path, visible)
+            return found if visible else None
 
     def get_dset(self, name: str) -> h5py.Dataset:
         """The dataset `/name/data`. Raises `NotInFile`."""
-        return BufferedDataset(self._file.dataset(layout.normalise(name)))
+        return self._handle(self._file.dataset(layout.normalise(name)))
 
     def get_ref(self, parent: str, child: str) -> tuple[h5py.Dataset, tuple[int, int]]:
         """The references (L, 2) and the columns of `parent` and `child` in it. Raises `NotInFile`."""
         reference = self._reference(parent, child)
-        return BufferedDataset(reference.pairs), reference.direction(layout.normalise(parent))
+        return self._handle(self._shared(reference.pairs)), reference.direction(layout.normalise(parent))
 
     def get_refs(self, name: str) -> list[h5py.Dataset]:
         """All references that involve a dataset."""
-        return [BufferedDataset(found.pairs) for found in self._file.references_of(layout.normalise(name))]
+        with self._file.lock:
+            observer = self._file.observer
+            if observer is not None:
+                observer.read(f"references of {layout.normalise(name)}", None)
+            found = [reference.pairs for reference in self._file.references_of(layout.normalise(name))]
+            return [self._handle(self._shared(p)) for p in found if observer is None or observer.exists(p.path, True)]
 
     def get_ref_region(self, parent: str, child: str) -> h5py.Dataset:
         """The region table for the rows of `parent` in references to `child`. Raises `NotInFile`."""
         reference = self._reference(parent, child)
-        return BufferedDataset(reference.regions[reference.direction(layout.normalise(parent))[0]])
+        return self._handle(self._shared(reference.regions[reference.direction(layout.normalise(parent))[0]]))
+
+    def _handle(self, dataset: SharedDataset) -> h5py.Dataset:
+        return BufferedDataset(dataset, self._lease)
+
+    def _shared(self, rows: PagedDataset, lookup: bool = False) -> SharedDataset:
+        shared = self._file.shared(rows.path, lookup)
+        assert shared is not None
+        return shared
 
     # creating and deleting
 
-    def create_dset(self, name: str, dtype: npt.DTypeLike, shape: int | tuple[int, ...] = ()) -> None:
+    def create_dset(self, name: str, dtype: npt.DTypeLike, shape: int | npt.ArrayLike = ()) -> None:
         """Create a dataset of no rows, each of `shape` and `dtype`. Collective.
 
         Nothing happens if it exists like this. Raises `DataMismatch` if it has another type or shape.
         """
         self._check_writable(f"create dataset '{name}'")
-        row_shape = (int(shape),) if isinstance(shape, int) else tuple(shape)
-        self._file.create_dataset(layout.normalise(name), dtype, row_shape)
+        row_shape = _row_shape(name, shape)
+        with self._file.lock:
+            self._file.create_dataset(layout.normalise(name), dtype, row_shape)
 
     def create_ref(self, parent: str, child: str) -> None:
         """Create references between two datasets, which must exist. Collective.
@@ -176,27 +230,38 @@ class H5FlowDataManager:
         Nothing happens if they exist. Raises `RuntimeError` if they were created from the other side.
         """
         self._check_writable(f"create references '{parent}' → '{child}'")
-        self._file.create_reference(layout.normalise(parent), layout.normalise(child))
+        with self._file.lock:
+            self._file.create_reference(layout.normalise(parent), layout.normalise(child))
 
     def set_attrs(self, name: str, /, **attrs: Any) -> None:
         """Set attributes of a dataset's group, which is made if needed. Collective."""
         self._check_writable(f"set attributes of '{name}'")
         path = layout.normalise(name)
-        group = self._file.find(path)
-        if group is None:
-            group = self._file.storage_of(path).file.require_group(path)
-        for key, value in attrs.items():
-            try:
-                group.attrs[key] = value
-            except (TypeError, ValueError, OSError) as error:
-                raise DataMismatch(
-                    f"attribute '{key}' of '{name}': a value of type {type(value).__name__} can't be stored: {error}"
-                ) from error
+        with self._file.lock:
+            if self._file.observer is not None:
+                self._file.observer.update(f"@{path}", None)
+            group = self._file.find(path)
+            if group is None:
+                self._file.creating(path)
+                storage = self._file.storage_of(path)
+                self._file.check_free(storage, path, f"group '{name}' for attributes", as_group=True)
+                group = storage.file.require_group(path)
+            for key, value in attrs.items():
+                try:
+                    group.attrs[key] = value
+                except (TypeError, ValueError, OSError) as error:
+                    kind = type(value).__name__
+                    raise DataMismatch(
+                        f"attribute '{key}' of '{name}': a value of type {kind} can't be stored: {error}"
+                    ) from error
 
     def delete(self, name: str) -> None:
         """Remove what lies at a path, and all references that involve it. Raises `NotInFile`. Collective."""
         self._check_writable(f"delete '{name}'")
-        self._file.delete(layout.normalise(name))
+        with self._file.lock:
+            if self._file.observer is not None:
+                self._file.observer.everything(f"'{name}', by deleting it")
+            self._file.delete(layout.normalise(name))
 
     # rows
 
@@ -208,17 +273,21 @@ class H5FlowDataManager:
         """
         self._check_writable(f"reserve rows of dataset '{name}'")
         dataset = self._file.dataset(layout.normalise(name))
-        wanted: Any = spec
         if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
-            start = dataset.length
             if spec < 0:
                 raise DataMismatch(f"dataset '{name}': can't reserve {spec} rows")
-            wanted = slice(start, start + int(spec))
-        length = _needed(name, wanted, dataset.length)
-        if length > dataset.length and not dataset.stored.growable:
-            raise DataMismatch(f"dataset '{name}' has a fixed size of {dataset.length} rows and can't grow to {length}")
-        dataset.grow(length)
-        return wanted
+            _check_growable(dataset, int(spec))
+            start = dataset.append(int(spec))
+            return slice(start, start + int(spec))
+        with self._file.lock:
+            # Only rows that are new to the component make it wait for those that append, too.
+            missing = _needed(name, spec, dataset.shape[0]) - dataset.shape[0]
+            if missing > 0:
+                dataset.before_append()
+                length = _needed(name, spec, dataset.length)
+                _check_growable(dataset, length - dataset.rows.length)
+                dataset.grow(length)
+        return spec
 
     def write_data(self, name: str, spec: Any, data: Any) -> None:
         """Write rows that exist; `data` is broadcast to them as numpy does.
@@ -228,20 +297,22 @@ class H5FlowDataManager:
         self._check_writable(f"write to dataset '{name}'")
         dataset = self._file.dataset(layout.normalise(name))
         if isinstance(spec, slice) and spec.step in (None, 1):
-            start, stop = _bounds(spec, dataset.length)
+            start, stop = _bounds(spec, dataset.shape[0])
+            if spec.stop is None or stop > dataset.shape[0] or spec.stop < 0 or (spec.start or 0) < 0:
+                start, stop = _bounds(spec, dataset.length)
             indices = None
         else:
-            rows = rows_of(spec, dataset.length, f"dataset '{name}'")
+            rows = dataset.select(spec)
             start, stop, indices = rows.start, rows.stop, rows.indices
-        if indices is None and stop > dataset.length:
+        if indices is None and not dataset.has(stop - 1):
             raise RowsOutOfRange(f"dataset '{name}' has {dataset.length} rows, rows {start}:{stop} are not reserved")
         count = stop - start if indices is None else len(indices)
         self._write(dataset, start, count, indices, data)
 
-    def _write(self, dataset: PagedDataset, start: int, count: int, indices: Array | None, data: Any) -> None:
+    def _write(self, dataset: SharedDataset, start: int, count: int, indices: Array | None, data: Any) -> None:
         shape = (count, *dataset.row_shape)
         rows = f"{start}:{start + count}" if indices is None else f"[{count} row numbers]"
-        if not dataset.buffered:
+        if not dataset.rows.buffered:
             self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, data)
             return
         try:
@@ -263,8 +334,8 @@ class H5FlowDataManager:
         except (ValueError, TypeError) as error:
             raise mismatch(dataset.name, rows, values, dataset.dtype, shape) from error
 
-    def _write_with_h5py(self, dataset: PagedDataset, rows: slice | Array, data: Any) -> None:
-        handle = BufferedDataset(dataset)
+    def _write_with_h5py(self, dataset: SharedDataset, rows: slice | Array, data: Any) -> None:
+        handle = self._handle(dataset)
         if isinstance(rows, slice):
             handle[rows] = data
             return
@@ -281,8 +352,27 @@ class H5FlowDataManager:
         self._check_writable(f"write references '{parent}' → '{child}'")
         reference = self._reference(parent, child)
         pairs = checked_pairs(refs, parent, child)
-        columns = reference.direction(layout.normalise(parent))
-        reference.append(pairs if columns == (0, 1) else pairs[:, ::-1])
+        if reference.direction(layout.normalise(parent)) == (1, 0):
+            pairs = pairs[:, ::-1]
+        with self._file.lock:
+            for table in (reference.pairs, *reference.regions):
+                table.changing()
+            if self._file.observer is not None and len(pairs):
+                self._announce(reference, pairs)
+            reference.append(pairs)
+
+    def _announce(self, reference: Reference, pairs: Array) -> None:
+        """Tell the observer of references that are going to be appended."""
+        observer = self._file.observer
+        assert observer is not None
+        for column, region in enumerate(reference.regions):
+            observer.update(region.path, pairs[:, column], in_order=True)
+            needed = int(pairs[:, column].max()) + 1
+            if needed > region.length:
+                observer.before_append(region.path)
+                observer.append(region.path, region.own_length, needed - region.own_length)
+        observer.before_append(reference.pairs.path)
+        observer.append(reference.pairs.path, reference.pairs.length, len(pairs))
 
     # reading
 
@@ -303,7 +393,7 @@ class H5FlowDataManager:
         if len(selections) > 1 or not all(isinstance(arg, str) for arg in args[: len(names)]):
             raise UsageError(f"expected dm[name, …, rows] with one selection at the end, got dm[{args!r}]")
         if len(names) == 1:
-            return self._rows(names[0], selections[0])
+            return self._file.dataset(names[0]).selected(selections[0])
         return self.walk(names, selections[0] if selections else slice(None))
 
     def walk(self, names: list[str], selection: Any, indices_only: bool = False) -> np.ma.MaskedArray[Any, Any]:
@@ -313,39 +403,62 @@ class H5FlowDataManager:
         """
         references = [self._reference(one, other) for one, other in itertools.pairwise(names)]
         directions = [reference.direction(name) for reference, name in zip(references, names, strict=False)]
+        with self._file.lock:
+            pairs = [self._shared(reference.pairs) for reference in references]
+            regions = [
+                self._shared(reference.regions[direction[0]], lookup=True)
+                for reference, direction in zip(references, directions, strict=True)
+            ]
+        if not counts_from_start(selection):
+            self._file.dataset(names[0]).length  # noqa: B018 - which rows are meant depends on it
         return dereference_chain(
             selection,
-            [reference.pairs for reference in references],
+            pairs,
             data=None if indices_only else self._file.dataset(names[-1]),
-            regions=[
-                reference.regions[direction[0]] for reference, direction in zip(references, directions, strict=True)
-            ],
+            regions=regions,
             ref_directions=directions,
             indices_only=indices_only,
         )
 
     def _object(self, path: str) -> h5py.HLObject:
-        found = self._file.find(layout.normalise(path))
+        found = self._find(layout.normalise(path), attributes=True)
         if found is None:
             raise NotInFile(f"'{path}' isn't in '{self.filepath}'")
-        return found
-
-    def _rows(self, name: str, selection: Any) -> Array:
-        dataset = self._file.dataset(name)
-        if isinstance(selection, slice) and selection.step in (None, 1):
-            start, stop, _ = selection.indices(dataset.length)
-            return dataset.read(start, max(start, stop))
-        rows = rows_of(selection, dataset.length, f"dataset '{name}'")
-        if rows.indices is None:
-            return dataset.read(rows.start, rows.stop)
-        ascending, where = np.unique(rows.indices, return_inverse=True)
-        return dataset.take(ascending)[where]
+        return buffered(found, self._lease)
 
     # the end
 
     def settle(self) -> None:
         """Write what has been buffered for long, if it is too much; called between slices."""
         self._file.settle()
+
+    @property
+    def has_to_settle(self) -> bool:
+        """Whether `settle` would write anything."""
+        return self._file.has_to_settle
+
+    @property
+    def turn(self) -> threading.Condition:
+        """For those who wait for their turn; its lock is held by whoever uses the file."""
+        return self._file.turn
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever uses the file."""
+        return self._file.lock
+
+    @property
+    def raw_chunks(self) -> bool:
+        """Whether chunks may be read and compressed without HDF5, which pays where several threads are at work."""
+        return self._file.raw_chunks
+
+    @raw_chunks.setter
+    def raw_chunks(self, wanted: bool) -> None:
+        self._file.raw_chunks = wanted
+
+    def observe(self, observer: Observer | None) -> None:
+        """Have an observer told of all accesses through the manager and its views."""
+        self._file.observer = observer
 
     def dangling_references(self) -> list[str]:
         """A sentence for each dataset past whose end a reference that was used points."""
@@ -363,13 +476,8 @@ class H5FlowDataManager:
 
     def abandon(self) -> None:
         """Close after a failure: what can be saved is, the temporary file is gone."""
-        try:
-            self._file.close()
-        except FileError as error:
-            # What made the run fail is on its way already, and mustn't be hidden by this.
-            _log.error("%s", error)
-        finally:
-            self._file.remove_temporary()
+        # What made the run fail is on its way already, and mustn't be hidden by another error.
+        self._file.abandon()
 
     def _reference(self, parent: str, child: str) -> Any:
         reference = self._file.reference(layout.normalise(parent), layout.normalise(child))
@@ -380,6 +488,23 @@ class H5FlowDataManager:
     def _check_writable(self, intent: str) -> None:
         if self.mode == "r":
             raise FileError(f"can't {intent}: '{self.filepath}' is open for reading only")
+
+
+def _row_shape(name: str, shape: Any) -> tuple[int, ...]:
+    try:
+        lengths = tuple(operator.index(length) for length in (shape if np.ndim(shape) else (shape,)))
+    except TypeError:
+        lengths = (-1,)
+    if any(length < 0 for length in lengths):
+        raise DataMismatch(f"dataset '{name}': the shape of a row is a number or numbers, from 0 on, not {shape!r}")
+    return lengths
+
+
+def _check_growable(dataset: SharedDataset, more: int) -> None:
+    stored = dataset.rows.stored
+    if more > 0 and not stored.growable:
+        now = dataset.rows.length
+        raise DataMismatch(f"dataset '{dataset.name}' has a fixed size of {now} rows and can't grow to {now + more}")
 
 
 def _bounds(rows: slice, length: int) -> tuple[int, int]:

@@ -1,25 +1,35 @@
 """h5py objects that see what is still in the write buffer.
 
-Users get real `h5py` datasets and groups. Whatever they do with them that h5py would do on the file is
-done on a file that is brought up to date first; the common case, reading a run of rows, is answered
-from file and buffer together.
+Users get real `h5py` datasets and groups. Rows are read and written through the buffer; whatever else h5py
+can do with them is done on the file, which is brought up to date first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, ItemsView, Iterator, ValuesView
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
-from h5flow.data.pages import PagedDataset
+from h5flow.data import layout
+from h5flow.data.selection import Indices
+from h5flow.data.shared import SharedDataset
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Owner(Protocol):
     """Who keeps the buffers of the datasets that a file hands out."""
 
-    def paged(self, path: str) -> PagedDataset | None:
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever uses the file."""
+        ...
+
+    def shared(self, path: str) -> SharedDataset | None:
         """The dataset at an absolute path, with its buffer."""
         ...
 
@@ -28,16 +38,34 @@ class Owner(Protocol):
         ...
 
     def forget(self, path: str) -> None:
-        """Something else than the owner has removed what lies at `path`."""
+        """Something else than the owner has removed, or made, what lies at `path`."""
+        ...
+
+    def close(self) -> None:
+        """Bring the file up to date and close it."""
+        ...
+
+    def untraced(self, what: str) -> None:
+        """Something of the file is going to be used that nobody keeps in order."""
         ...
 
 
 class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     """A dataset whose reads see all earlier writes, also those that the file doesn't have yet."""
 
-    def __init__(self, rows: PagedDataset) -> None:
-        super().__init__(rows.stored.handle.id)
+    def __init__(self, rows: SharedDataset, owner: Owner) -> None:
+        super().__init__(rows.rows.stored.handle.id)
         self._rows = rows
+        self._owner = owner
+        self._lock = owner.lock
+
+    def __bool__(self) -> bool:
+        return super().__bool__() and not self._rows.rows.gone
+
+    @property
+    def file(self) -> BufferedFile:
+        """The file, in which datasets are found as `BufferedDataset`."""
+        return BufferedFile(self, self._owner)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,108 +89,277 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         """Number of rows."""
         return self._rows.length
 
-    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+    def has(self, row: int) -> bool:
+        """Whether a row exists."""
+        return self._rows.has(row)
+
+    def read(self, start: int, stop: int) -> Array:
         """Rows `start:stop` as an array."""
         return self._rows.read(start, stop)
 
-    def take(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
+    def take(self, rows: Indices) -> Array:
         """The given rows (ascending, without repeats) as an array."""
         return self._rows.take(rows)
 
+    @property
+    def attrs(self) -> h5py.AttributeManager:
+        """The attributes of the dataset itself."""
+        self._owner.untraced(f"attributes of '{self.name}'")
+        return super().attrs
+
     def __getitem__(self, args: Any, new_dtype: Any = None) -> Any:
-        if new_dtype is None and isinstance(args, slice) and args.step in (None, 1):
-            start, stop, _ = args.indices(self._rows.length)
-            return self._rows.read(start, max(start, stop))
-        self._rows.flush()
-        return super().__getitem__(args, new_dtype=new_dtype)
+        if new_dtype is None:
+            if isinstance(args, slice) and args.step in (None, 1):
+                return self._rows.selected(args)
+            if args is Ellipsis or (isinstance(args, tuple) and not args):
+                return self._rows.selected(slice(None))
+            if isinstance(args, int | np.integer) and not isinstance(args, bool | np.bool_):
+                return self._rows.selected(args)[0]
+            if isinstance(args, str) and args in (self.dtype.names or ()):
+                return self._rows.selected(slice(None))[args].copy()
+        with self._current():
+            if not self._rows.hides_rows:
+                return super().__getitem__(args, new_dtype=new_dtype)
+        values = self._picked(args)
+        return values if new_dtype is None else _converted(values, new_dtype)
+
+    def _picked(self, args: Any) -> Any:
+        """What h5py would select, if the file had no more rows than are to be seen."""
+        rows, rest, names = self._parts(args)
+        values = self._rows.selected(rows)
+        single = isinstance(rows, int | np.integer)
+        values = values[0][tuple(rest)] if single else values[(slice(None), *rest)]
+        return values[names[0] if len(names) == 1 else names] if names else values
+
+    def _parts(self, args: Any) -> tuple[Any, list[Any], list[str]]:
+        """A selection as that of rows, of what is in a row, and of fields."""
+        parts = list(args) if isinstance(args, tuple) else [args]
+        names = [part for part in parts if isinstance(part, str)]
+        parts = [part for part in parts if not isinstance(part, str)]
+        for place, part in enumerate(parts):
+            if part is Ellipsis:
+                parts[place : place + 1] = [slice(None)] * (self.ndim - len(parts) + 1)
+                break
+        return (parts[0] if parts else slice(None)), parts[1:], names
 
     def __setitem__(self, args: Any, value: Any) -> None:
-        self._rows.flush()
-        super().__setitem__(args, value)
-        self._rows.drop_pages()
+        rows, rest, names = self._parts(args)
+        if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
+            with self._current(changes=(0, self._rows.length)):
+                super().__setitem__(args, value)
+            return
+        # The rows by number: at the end of the file there may be others than the component sees.
+        chosen = self._rows.select(rows)
+        touched: Any = (chosen.start, chosen.stop) if chosen.indices is None else chosen.indices
+        if isinstance(rows, int | np.integer):
+            explicit: Any = chosen.start
+        else:
+            explicit = slice(chosen.start, chosen.stop) if chosen.indices is None else chosen.indices
+        with self._current(changes=touched):
+            if len(chosen):
+                super().__setitem__((explicit, *rest, *names), value)
 
     def __iter__(self) -> Any:
-        self._rows.flush()
-        return super().__iter__()
+        return iter(self._rows.selected(slice(None)))
 
-    def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        self._rows.flush()
-        return super().__array__(*args, **kwargs)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        values = self._rows.selected(slice(None))
+        return values if dtype is None else values.astype(dtype, copy=False)
 
-    def read_direct(self, *args: Any, **kwargs: Any) -> None:
+    def read_direct(self, dest: Any, source_sel: Any = None, dest_sel: Any = None) -> None:
         """Read into an existing array, as h5py does."""
-        self._rows.flush()
-        super().read_direct(*args, **kwargs)
+        with self._current():
+            if not self._rows.hides_rows:
+                super().read_direct(dest, source_sel, dest_sel)
+                return
+        dest[... if dest_sel is None else dest_sel] = self._picked(... if source_sel is None else source_sel)
 
-    def write_direct(self, *args: Any, **kwargs: Any) -> None:
+    def write_direct(self, source: Any, source_sel: Any = None, dest_sel: Any = None) -> None:
         """Write from an existing array, as h5py does."""
-        self._rows.flush()
-        super().write_direct(*args, **kwargs)
-        self._rows.drop_pages()
+        with self._current(changes=(0, self._rows.length)):
+            super().write_direct(source, source_sel, dest_sel)
 
     def iter_chunks(self, *args: Any, **kwargs: Any) -> Any:
         """Selections that cover the chunks, as h5py does."""
-        self._rows.flush()
-        return super().iter_chunks(*args, **kwargs)
+        with self._current():
+            return super().iter_chunks(*args, **kwargs)
 
     def resize(self, *args: Any, **kwargs: Any) -> None:
         """Change the shape, as h5py does."""
-        self._rows.flush()
-        super().resize(*args, **kwargs)
-        self._rows.resized()
+        self._owner.untraced(f"'{self.name}', by resizing it")
+        with self._current(changes=(0, self._rows.length)):
+            super().resize(*args, **kwargs)
+            self._rows.rows.resized()
+
+    @contextlib.contextmanager
+    def _current(self, changes: tuple[int, int] | Indices | None = None) -> Iterator[None]:
+        """While h5py works on the file: it is up to date, and nobody else writes to it; `changes` are rows."""
+        rows = self._rows.rows
+        with self._lock, rows.exclusively() if changes is not None else contextlib.nullcontext():
+            if changes is None:
+                self._rows.whole()
+            else:
+                self._rows.changing(changes)
+                rows.changing()
+            rows.flush()
+            yield
+            if changes is not None:
+                rows.drop_pages()
 
 
-class _Lookup:
-    """What is common to files and groups: the datasets that are looked up in them are buffered ones."""
-
-    name: str
-    owner: Owner | None
-
-    def _wrapped(self, found: Any) -> Any:
-        if self.owner is None:
-            return found
-        if isinstance(found, h5py.Dataset):
-            rows = self.owner.paged(found.name)
-            return found if rows is None else BufferedDataset(rows)
-        if isinstance(found, h5py.Group):
-            return BufferedGroup(found, self.owner)
-        return found
-
-    def _removed(self, name: Any, remove: Callable[[Any], None]) -> None:
-        if self.owner is not None:
-            self.owner.flush()
-        remove(name)
-        if self.owner is not None and isinstance(name, str):
-            self.owner.forget(name if name.startswith("/") else f"{self.name.rstrip('/')}/{name}")
+def _converted(values: Any, dtype: np.dtype[Any]) -> Any:
+    """Values as another type; fields are found by name."""
+    if dtype.names is None or values.dtype.names is None:
+        return values.astype(dtype)
+    found = np.empty(values.shape, dtype)
+    for name in dtype.names:
+        found[name] = values[name]
+    return found
 
 
-class BufferedGroup(_Lookup, h5py.Group):  # type: ignore[misc]
-    """A group in which datasets are found as `BufferedDataset`."""
+class BufferedGroup(h5py.Group):  # type: ignore[misc]
+    """A group in which datasets are found as `BufferedDataset`.
 
-    def __init__(self, group: h5py.Group, owner: Owner) -> None:
-        h5py.Group.__init__(self, group.id)
-        self.owner = owner
+    h5py has a lock of its own, and holds it while it calls back or is iterated over. What may wait for the
+    owner's lock must not happen meanwhile, so names are listed first.
+    """
+
+    def __init__(self, found: h5py.HLObject, owner: Owner) -> None:
+        super().__init__(found.id)
+        self._owner = owner
+
+    @property
+    def file(self) -> BufferedFile:
+        """The file, in which datasets are found as `BufferedDataset`."""
+        return BufferedFile(self, self._owner)
+
+    @property
+    def attrs(self) -> h5py.AttributeManager:
+        """The attributes, which components had better use by `get_attrs` and `set_attrs`."""
+        self._owner.untraced(f"attributes of '{self.name}'")
+        return super().attrs
+
+    # looking
 
     def __getitem__(self, name: Any) -> Any:
-        return self._wrapped(h5py.Group.__getitem__(self, name))
+        return buffered(super().__getitem__(name), self._owner)
+
+    def __contains__(self, name: Any) -> bool:
+        self._owner.untraced(f"what is in '{self.name}'")
+        return bool(super().__contains__(name))
+
+    def __len__(self) -> int:
+        self._owner.untraced(f"what is in '{self.name}'")
+        return int(super().__len__())
+
+    def get(self, name: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """An object, its class or its link, as h5py does."""
+        if args or kwargs:
+            with self._owner.lock:
+                return buffered(super().get(name, default, *args, **kwargs), self._owner)
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __iter__(self) -> Iterator[str]:
+        self._owner.untraced(f"what is in '{self.name}'")
+        return iter(list(super().__iter__()))
+
+    def values(self) -> ValuesView[Any]:
+        """The members."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and members."""
+        return ItemsView(self)
+
+    def visit(self, func: Callable[[str], Any]) -> Any:
+        """Call a function with the path of each object below, until it returns something, as h5py does."""
+        return self.visititems(lambda path, _: func(path))
+
+    def visititems(self, func: Callable[[str, Any], Any]) -> Any:
+        """Call a function with path and object of each object below, until it returns something, as h5py does."""
+        self._owner.untraced(f"what is in '{self.name}'")
+        paths: list[str] = []
+        super().visit(paths.append)
+        return next((result for path in paths if (result := func(path, self[path])) is not None), None)
+
+    # changing
+
+    def create_dataset(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+        """Create a dataset, as h5py does."""
+        with self._owner.lock:
+            with self._changing(name):
+                made = super().create_dataset(name, *args, **kwargs)
+            return buffered(made, self._owner)
+
+    def require_dataset(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+        """Find or create a dataset, as h5py does."""
+        with self._owner.lock:
+            self._owner.flush()  # h5py compares shapes
+            return buffered(super().require_dataset(name, *args, **kwargs), self._owner)
+
+    def create_group(self, name: Any, *args: Any, **kwargs: Any) -> BufferedGroup:
+        """Create a group, as h5py does."""
+        with self._changing(name):
+            return BufferedGroup(super().create_group(name, *args, **kwargs), self._owner)
+
+    def copy(self, source: Any, dest: Any, name: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Copy an object, as h5py does."""
+        if isinstance(source, BufferedDataset | BufferedGroup):
+            source._owner.flush()
+        self._owner.flush()
+        into, at = (dest, name) if isinstance(dest, BufferedGroup) else (self, dest)
+        with into._changing(at):
+            super().copy(source, dest, name, *args, **kwargs)
+
+    def move(self, source: Any, dest: Any) -> None:
+        """Give an object another path, as h5py does."""
+        with self._changing(source, dest):
+            super().move(source, dest)
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        with self._changing(name):
+            super().__setitem__(name, value)
 
     def __delitem__(self, name: Any) -> None:
-        self._removed(name, lambda key: h5py.Group.__delitem__(self, key))
+        with self._changing(name):
+            super().__delitem__(name)
+
+    @contextlib.contextmanager
+    def _changing(self, *names: Any) -> Iterator[None]:
+        """While h5py puts something at a path, or takes it away."""
+        with self._owner.lock:
+            self._owner.untraced(f"'{self.name}', by changing what is in it")
+            self._owner.flush()
+            yield
+            for name in names:
+                path = name.decode() if isinstance(name, bytes) else name
+                if isinstance(path, str):
+                    self._owner.forget("/" + layout.normalise(path if path[:1] == "/" else f"{self.name}/{path}"))
+                else:
+                    self._owner.forget("/")  # what was there still is, but what wasn't may be
 
 
-class BufferedFile(_Lookup, h5py.File):  # type: ignore[misc]
+class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
     """A file in which datasets are found as `BufferedDataset`."""
-
-    owner: Owner | None = None
-
-    def __getitem__(self, name: Any) -> Any:
-        return self._wrapped(h5py.File.__getitem__(self, name))
-
-    def __delitem__(self, name: Any) -> None:
-        self._removed(name, lambda key: h5py.File.__delitem__(self, key))
 
     def flush(self) -> None:
         """Bring the file up to date, the buffered rows included."""
-        if self.owner is not None:
-            self.owner.flush()
-        h5py.File.flush(self)
+        self._owner.flush()
+        super().flush()
+
+    def close(self) -> None:
+        """Close the file, after the buffered rows have been written."""
+        self._owner.close()
+
+
+def buffered(found: Any, owner: Owner) -> Any:
+    """What h5py has found, as an object that sees the buffer."""
+    if isinstance(found, h5py.Dataset) and not isinstance(found, BufferedDataset) and found.name is not None:
+        rows = owner.shared(found.name)
+        return found if rows is None else BufferedDataset(rows, owner)
+    if isinstance(found, h5py.Group) and not isinstance(found, BufferedGroup):
+        return BufferedGroup(found, owner)
+    return found

@@ -22,14 +22,17 @@ class OutputFile:
     happens, the name belongs to a complete file or to none.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, overwrite: bool = False) -> None:
         self.path = path
+        self.overwrite = overwrite
         self._final = Path(path).resolve()
         self.working = str(self._final.with_name(self._final.name + ".partial"))
         self._prepared = False
 
     def prepare(self, source: str | None) -> None:
         """Start from a copy of `source`, or where there is none from the output that exists, or from nothing.
+
+        With `overwrite` an output that exists is not started from, unless it is the source itself.
 
         Does nothing when called again. Raises `FileError` where the output can't be written or is open elsewhere.
         """
@@ -47,7 +50,9 @@ class OutputFile:
             if self._final.exists():
                 _log.warning("output '%s' exists and will be replaced when the run is complete", self.path)
             self._start_with_copy_of(Path(source))
-        elif self._final.exists():
+        elif source is not None:
+            self._start_with_copy_of(self._final)
+        elif self._final.exists() and not self.overwrite:
             open_file(self.path, "r", role="output", locking=False).close()
             self._start_with_copy_of(self._final)
         else:

@@ -8,15 +8,21 @@ the budget allows is written and forgotten, so memory doesn't grow with the run.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
 from h5flow.data.dereference import take_by_pieces
 from h5flow.data.storage import StoredDataset
+from h5flow.data.storage.chunk_writer import ChunkWriter
+from h5flow.data.storage.chunks import RawChunks
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -32,26 +38,54 @@ DEFAULT_BUDGET = 48 << 20
 class Page:
     """Some consecutive rows; those from `first` to `last` are not in the file yet."""
 
-    __slots__ = ("first", "last", "rows")
+    __slots__ = ("first", "last", "rows", "version")
 
     def __init__(self, rows: Array) -> None:
         self.rows = rows
+        #: Grows with each change.
+        self.version = 0
         self.first = len(rows)
         self.last = 0
 
     def touch(self, first: int, last: int) -> None:
-        """Note that rows `first:last` of the page have changed."""
+        """Note that rows `first:last` of the page are changed."""
+        self.version += 1
         if first < self.first:
             self.first = first
         if last > self.last:
             self.last = last
 
 
+@dataclass(frozen=True, slots=True)
+class Deflatable:
+    """A page as it is now, to be compressed without the lock."""
+
+    page: Page
+    version: int
+    writer: ChunkWriter
+
+    def deflate(self) -> Deflated:
+        """Compress the page; if it is changed meanwhile, that is found out later."""
+        return Deflated(self.version, self.writer, self.writer.deflate(self.page.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Deflated:
+    """The chunks of a page as it was."""
+
+    version: int
+    writer: ChunkWriter
+    chunks: list[bytes | memoryview]
+
+
 class PageCache:
     """All pages of a data manager, by last use, and the bytes that they take."""
 
-    def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
+    def __init__(self, turn: threading.Condition, budget: int = DEFAULT_BUDGET) -> None:
+        self.turn = turn
         self.budget = budget
+        #: Whether chunks may be read and compressed without HDF5.
+        self.raw_chunks = False
         self.bytes = 0
         self._by_use: OrderedDict[tuple[PagedDataset, int], int] = OrderedDict()
 
@@ -69,12 +103,25 @@ class PageCache:
         self.bytes -= self._by_use.pop((dataset, number))
 
     def settle(self) -> None:
-        """Write and drop the pages that were used longest ago until half the budget is free."""
-        if self.bytes <= self.budget:
-            return
-        while self._by_use and self.bytes > self.budget // 2:
-            dataset, number = next(iter(self._by_use))
-            dataset.evict(number)
+        """Write and drop the pages that were used longest ago until half the budget is free.
+
+        The lock is held while the file is written, and let go while chunks are compressed.
+        """
+        with self.turn:
+            oldest = list(self._by_use) if self.full else []
+        for dataset, number in oldest:
+            with self.turn:
+                if self.bytes <= self.budget // 2:
+                    return
+                deflatable = dataset.deflatable(number)
+            deflated = None if deflatable is None else deflatable.deflate()
+            with self.turn:
+                dataset.evict(number, deflated)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is something to settle."""
+        return self.bytes > self.budget
 
 
 class PagedDataset:
@@ -84,14 +131,22 @@ class PagedDataset:
     of them than whoever has to follow suit (and resets it) has seen.
     """
 
-    def __init__(self, name: str, stored: StoredDataset, cache: PageCache) -> None:
+    def __init__(self, name: str, path: str, stored: StoredDataset, cache: PageCache) -> None:
         self.name = name
+        self.path = path
         self.stored = stored
         self.dtype = stored.dtype
         self.row_shape = stored.row_shape
         self._length = stored.length
         self.grown = False
-        self._cache = cache
+        #: Why the dataset can't be used any more.
+        self.gone = ""
+        self.cache = cache
+        self._writer: ChunkWriter | Literal[False] | None = None
+        #: Where the chunks are in the file, for as long as nobody writes to the dataset.
+        self._chunks: RawChunks | Literal[False] | None = None
+        self._readers = 0
+        self._writers = 0
         self._pages: dict[int, Page] = {}
         self._row_bytes = max(1, self.dtype.itemsize * math.prod(self.row_shape))
         chunk_bytes = stored.chunk_rows * self._row_bytes
@@ -112,6 +167,11 @@ class PagedDataset:
         """Whether rows are kept in pages; values that are Python objects are not."""
         return not self.dtype.hasobject
 
+    @cached_property
+    def fill(self) -> Any:
+        """What a row holds before it is written."""
+        return self.stored.handle.fillvalue
+
     def grow(self, length: int) -> None:
         """Have at least `length` rows. New rows hold the dataset's fill value."""
         if length > self._length:
@@ -122,13 +182,24 @@ class PagedDataset:
 
     # reading
 
+    def in_file(self, start: int, stop: int) -> bool:
+        """Whether the file alone has rows `start:stop`, so that they can be read without looking at pages."""
+        if stop > self.stored.length or self._writers:
+            return False
+        if not self._pages:
+            return True
+        first, last = start // self.page_rows, -(-stop // self.page_rows)
+        if last - first > len(self._pages):
+            return not any(first <= number < last for number in self._pages)
+        return not any(number in self._pages for number in range(first, last))
+
     def read(self, start: int, stop: int) -> Array:
         """A fresh array of rows `start:stop`, which must exist."""
         if not self._pages and stop <= self.stored.length:
             return self.stored.read(start, stop)
         first, last = start // self.page_rows, (stop - 1) // self.page_rows
         if first == last and (page := self._pages.get(first)) is not None:
-            self._cache.used(self, first)
+            self.cache.used(self, first)
             base = first * self.page_rows
             return page.rows[start - base : stop - base].copy()
         return self._overlaid(start, stop)
@@ -140,9 +211,23 @@ class PagedDataset:
         first = int(rows[0]) // self.page_rows if len(rows) else 0
         page = self._pages.get(first)
         if page is not None and len(rows) and int(rows[-1]) // self.page_rows == first:
-            self._cache.used(self, first)
+            self.cache.used(self, first)
             return page.rows[rows - first * self.page_rows]
         return take_by_pieces(self.read, rows, self._row_bytes, self.dtype, self.row_shape)
+
+    def read_stored(self, start: int, stop: int) -> Array:
+        """As `read`, of rows that the file alone has; without the lock, between `reading` and `has_read`."""
+        chunks = self._chunks
+        if chunks:
+            touched = -(-stop // chunks.chunk_rows) - start // chunks.chunk_rows
+            # Chunks are inflated whole; for less of them HDF5, which keeps what it has inflated, is quicker.
+            if 2 * (stop - start) >= touched * chunks.chunk_rows:
+                return chunks.read(start, stop)
+        return self.stored.read(start, stop)
+
+    def take_stored(self, rows: Rows) -> Array:
+        """As `take`, of rows that the file alone has."""
+        return take_by_pieces(self.stored.read, rows, self._row_bytes, self.dtype, self.row_shape)
 
     def _overlaid(self, start: int, stop: int) -> Array:
         values = np.empty((stop - start, *self.row_shape), self.dtype)
@@ -164,14 +249,52 @@ class PagedDataset:
         if there > start:
             into[: there - start] = self.stored.read(start, there)
         if stop > there:
-            into[there - start :] = self.stored.handle.fillvalue
+            into[there - start :] = self.fill
+
+    def reading(self) -> None:
+        """Somebody starts to read the file without holding the lock; until `has_read` it isn't written."""
+        if self._chunks is None and self.cache.raw_chunks:
+            self._chunks = RawChunks.of(self.stored.handle) or False
+        self._readers += 1
+
+    def has_read(self) -> None:
+        """They have read it."""
+        self._readers -= 1
+        if not self._readers:
+            self.cache.turn.notify_all()
+
+    def goes_through(self, size: int) -> bool:
+        """Whether a write of so many bytes goes to the file at once."""
+        return not self.buffered or size >= _DIRECT_BYTES
+
+    @contextlib.contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """While nobody reads the file without holding the lock."""
+        self._writers += 1
+        try:
+            self.cache.turn.wait_for(lambda: not self._readers)
+            yield
+        finally:
+            self._writers -= 1
+
+    def _wait_for_readers(self) -> None:
+        if self._readers:
+            with self.exclusively():
+                pass
 
     # writing
 
+    def changing(self) -> None:
+        """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only."""
+        if self._chunks is not False:
+            self._wait_for_readers()
+            self._chunks = False
+
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
+        self.changing()
         stop = start + len(values)
-        if not self.buffered or values.nbytes >= _DIRECT_BYTES:
+        if self.goes_through(values.nbytes):
             self._write_through(start, values)
             return
         for number in range(start // self.page_rows, -(-stop // self.page_rows)):
@@ -183,10 +306,12 @@ class PagedDataset:
 
     def update(self, rows: Rows, values: Array) -> None:
         """Write to existing rows in any order; of values for the same row the last one stays."""
+        self.changing()
         if not self.buffered:
             order = np.argsort(rows, kind="stable")
             ascending = rows[order]
             last = np.append(ascending[1:] != ascending[:-1], True)
+            self._wait_for_readers()
             self.stored.handle[ascending[last]] = values[order[last]]
             return
         for page, which, within in self.touched(rows):
@@ -223,11 +348,11 @@ class PagedDataset:
         """A page by number, read from the file unless all of it is going to be `overwritten`."""
         page = self._pages.get(number)
         if page is not None:
-            self._cache.used(self, number)
+            self.cache.used(self, number)
             return page
         start = number * self.page_rows
         shape = (self.page_rows, *self.row_shape)
-        fill = self.stored.handle.fillvalue if self.stored.length < start + self.page_rows else None
+        fill = self.fill if self.stored.length < start + self.page_rows else None
         if fill is None or overwritten:
             rows = np.empty(shape, self.dtype)
         elif not np.any(np.frombuffer(np.asarray(fill).tobytes(), "u1")):
@@ -238,10 +363,11 @@ class PagedDataset:
         if there > start and not overwritten:
             rows[: there - start] = self.stored.read(start, there)
         page = self._pages[number] = Page(rows)
-        self._cache.add(self, number, rows.nbytes)
+        self.cache.add(self, number, rows.nbytes)
         return page
 
     def _write_through(self, start: int, values: Array) -> None:
+        self._wait_for_readers()
         self.stretch()
         self.stored.write(start, values)
         stop = start + len(values)
@@ -249,6 +375,7 @@ class PagedDataset:
             base = number * self.page_rows
             first, last = max(start, base), min(stop, base + self.page_rows)
             if first < last:
+                page.version += 1
                 page.rows[first - base : last - base] = values[first - start : last - start]
 
     # to the file
@@ -264,38 +391,62 @@ class PagedDataset:
         for number in sorted(self._pages):
             self._write_page(number)
 
-    def evict(self, number: int) -> None:
-        """Bring the file up to date with one page and drop the page."""
-        self._write_page(number)
-        del self._pages[number]
-        self._cache.forget(self, number)
+    def deflatable(self, number: int) -> Deflatable | None:
+        """A page that can be compressed before it is written: a changed one, of rows that all exist."""
+        page = self._pages.get(number)
+        whole = (number + 1) * self.page_rows <= self.length
+        if page is None or not whole or page.first >= page.last or not self.cache.raw_chunks:
+            return None
+        if self._writer is None:
+            self._writer = ChunkWriter.of(self.stored.handle) or False
+        return Deflatable(page, page.version, self._writer) if self._writer else None
+
+    def evict(self, number: int, deflated: Deflated | None = None) -> None:
+        """Bring the file up to date with one page and drop the page; `deflated` saves compressing it."""
+        self._write_page(number, deflated)
+        if self._pages.pop(number, None) is not None:
+            self.cache.forget(self, number)
 
     def resized(self) -> None:
         """Somebody else has changed the number of rows in the file."""
+        self.changing()
         self.drop_pages()
+        before = self._length
         self.stored.length = self._length = self.stored.handle.id.shape[0]
+        self.grown = self.grown or self._length > before
 
     def drop_pages(self) -> None:
         """Drop all pages, written or not."""
         for number in list(self._pages):
             del self._pages[number]
-            self._cache.forget(self, number)
+            self.cache.forget(self, number)
 
-    def _write_page(self, number: int) -> None:
-        page = self._pages[number]
+    def die(self, why: str) -> None:
+        """Nothing can be done with the dataset any more; what isn't written is lost."""
+        self.gone = why
+        self.drop_pages()
+
+    def _write_page(self, number: int, deflated: Deflated | None = None) -> None:
+        self._wait_for_readers()
+        page = self._pages.get(number)
+        if page is None:
+            return  # written by somebody else meanwhile
         start = number * self.page_rows
         last = min(page.last, self.length - start)
         if page.first < last:
             self.stretch()
-            self.stored.write(start + page.first, page.rows[page.first : last])
+            if deflated is not None and deflated.version == page.version:
+                deflated.writer.store(start, deflated.chunks)
+            else:
+                self.stored.write(start + page.first, page.rows[page.first : last])
         page.first, page.last = len(page.rows), 0
 
 
 class RegionTable(PagedDataset):
     """A region table, which always has at least as many rows as the dataset it belongs to."""
 
-    def __init__(self, name: str, stored: StoredDataset, cache: PageCache, of: PagedDataset) -> None:
-        super().__init__(name, stored, cache)
+    def __init__(self, path: str, stored: StoredDataset, cache: PageCache, of: PagedDataset) -> None:
+        super().__init__(path, path, stored, cache)
         self.of = of
 
     @property
@@ -304,9 +455,9 @@ class RegionTable(PagedDataset):
         return max(self._length, self.of.length)
 
     @property
-    def highest(self) -> int:
-        """The highest row that the table was made to hold."""
-        return self._length - 1
+    def own_length(self) -> int:
+        """How many rows the table was made to hold for references, also to rows that don't exist."""
+        return self._length
 
     @property
     def dangling(self) -> bool:
@@ -320,7 +471,10 @@ class RegionTable(PagedDataset):
         """
         if not len(rows):
             return
-        self.grow(int(rows.max()) + 1)
+        self.changing()
+        needed = int(rows.max()) + 1
+        if needed > self.of.length:
+            self.grow(needed)  # the references survive until their rows exist
         for page, which, within in self.touched(rows):
             start, stop = page.rows["start"], page.rows["stop"]
             at = positions[which]

@@ -207,6 +207,42 @@ class TestHandles:
 
 
 class TestCreating:
+    @pytest.mark.parametrize(
+        ("shape", "expected"),
+        [
+            (np.int64(3), (3,)),
+            ((np.int64(3),), (3,)),
+            (np.array([2, 2]), (2, 2)),
+            ([2], (2,)),
+            (3, (3,)),
+            (np.array(3), (3,)),
+            ((), ()),
+        ],
+    )
+    def test_with_any_shape_that_h5py_takes(self, dm, shape, expected):
+        dm.create_dset("a", "i4", shape=shape)
+        dm.create_dset("a", "i4", shape=expected)
+        assert dm.get_dset("a").shape == (0, *expected)
+
+    @pytest.mark.parametrize("shape", [1.5, (2.0,), -1, (2, -3), "x", None])
+    def test_what_is_no_shape_is_refused(self, dm, shape):
+        with pytest.raises(DataMismatch, match="dataset 'a': the shape of a row is"):
+            dm.create_dset("a", "i4", shape=shape)
+        assert not dm.exists("a")
+
+    def test_where_something_else_is(self, dm):
+        dm.create_dset("X", "i4")
+        dm.create_dset("Y/data", "i4")
+        with pytest.raises(DataMismatch, match=r"dataset 'X/data' can't be made in '.*out.h5': '/X/data' is a dataset"):
+            dm.create_dset("X/data", "i4")
+        with pytest.raises(DataMismatch, match=r"dataset 'Y' can't be made in '.*out.h5': '/Y/data' is a group"):
+            dm.create_dset("Y", "i4")
+        with pytest.raises(DataMismatch, match=r"group 'X/data/q' for attributes .*out.h5': '/X/data' is a dataset"):
+            dm.set_attrs("X/data/q", a=1)
+        assert not dm.exists("X/data/q")
+        dm.set_attrs("Y", a=1)
+        assert dm.get_attrs("Y") == {"a": 1}
+
     def test_creating_again_does_nothing(self, dm):
         dm.create_dset("a", HIT)
         dm.reserve_data("a", 2)
@@ -574,3 +610,20 @@ class TestDropping:
         dm.set_attrs("plain/group", x=1)
         dm.delete("plain/group")
         assert not dm.exists("plain/group")
+
+
+@pytest.mark.parametrize("selection", [slice(0, 10), slice(None), [0, 5, 3000], 7])
+def test_rows_that_are_damaged(tmp_path, selection):
+    path = tmp_path / "in.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("a/data", (4000,), "i8", chunks=(1000,), compression="gzip", maxshape=(None,))
+        data[:] = np.arange(4000)
+        file.flush()
+        chunk = data.id.get_chunk_info(0)
+    with path.open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(b"\xff" * chunk.size)
+    with H5FlowDataManager(str(path), "r") as dm:
+        with pytest.raises(FileError, match=r"in.h5', dataset '/a/data': rows \d+:\d+ can't be read .* damaged"):
+            dm["a", selection]
+        assert dm["a", 2000:2002].tolist() == [2000, 2001]

@@ -264,6 +264,9 @@ class CountedRows:
     def __init__(self, rows):
         self.rows, self.dtype, self.shape, self.count = rows, rows.dtype, rows.shape, 0
 
+    def has(self, row):
+        return row < len(self.rows)
+
     def read(self, start, stop):
         self.count += stop - start
         return self.rows[start:stop].copy()

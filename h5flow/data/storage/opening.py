@@ -11,12 +11,10 @@ import h5py
 from h5flow.errors import FileError
 
 
-def open_file(
-    path: str, mode: str, *, role: str = "file", file_class: type[h5py.File] = h5py.File, **options: Any
-) -> h5py.File:
+def open_file(path: str, mode: str, *, role: str = "file", **options: Any) -> h5py.File:
     """Open an HDF5 file. Raises `FileError`, which calls the file by its `role`."""
     try:
-        return file_class(path, mode, **options)
+        return h5py.File(path, mode, **options)
     except (OSError, ValueError) as error:
         raise FileError(f"{role} '{path}' {_reason(Path(path), mode, str(error))}") from error
 
@@ -34,6 +32,16 @@ class writing:  # noqa: N801 - used like a function
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, OSError) and error.errno and not isinstance(error, FileError):
             raise FileError(f"file '{self._path}' can't be written: {os.strerror(error.errno)}") from error
+
+
+def unreadable(path: str, dataset: str, rows: str, error: OSError) -> FileError:
+    """The error for rows that can't be read."""
+    detail = str(error)
+    detail = detail[detail.find("(") + 1 : detail.rfind(")")] if "(" in detail else detail
+    return FileError(
+        f"file '{path}', dataset '{dataset}': {rows} can't be read ({detail});"
+        " the file seems to be damaged, make it or copy it anew"
+    )
 
 
 def _reason(path: Path, mode: str, message: str) -> str:

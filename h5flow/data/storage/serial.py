@@ -14,7 +14,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5flow.data.layout import rows_per_chunk
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.opening import open_file, writing
+from h5flow.data.storage.opening import open_file, unreadable, writing
 
 # HDF5 keeps a dataset's chunks in a cache of 1 MiB. Slices that straddle a larger compressed chunk
 # would inflate it once for each slice, so the cache is made to hold a few chunks of the dataset.
@@ -45,13 +45,16 @@ class SerialDataset:
         self._rest = (0,) * len(self._stored_shape)
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist."""
-        if self._memory_type is None:
-            return cast(Array, self.handle[start:stop])
-        values = np.empty((stop - start, *self.row_shape), self.dtype)
-        if values.size:
-            memory, rows = self._spaces(start, stop - start)
-            self.handle.id.read(memory, rows, values, self._memory_type)
+        """A fresh array of rows `start:stop`, which must exist. Raises `FileError`."""
+        try:
+            if self._memory_type is None:
+                return cast(Array, self.handle[start:stop])
+            values = np.empty((stop - start, *self.row_shape), self.dtype)
+            if values.size:
+                memory, rows = self._spaces(start, stop - start)
+                self.handle.id.read(memory, rows, values, self._memory_type)
+        except OSError as error:
+            raise unreadable(self._path, self.handle.name, f"rows {start}:{stop}", error) from error
         return values
 
     def write(self, start: int, values: Array) -> None:
@@ -81,10 +84,10 @@ class SerialDataset:
 class SerialStorage:
     """An HDF5 file that this process has to itself."""
 
-    def __init__(self, path: str, mode: str, file_class: type[h5py.File] = h5py.File) -> None:
+    def __init__(self, path: str, mode: str) -> None:
         self.path = path
         # 1.10's format: chunk indexes made for appending, readable by every HDF5 since.
-        self.file = open_file(path, mode, file_class=file_class, libver=("v110", "v110"))
+        self.file = open_file(path, mode, libver=("v110", "v110"))
         self._writable = self.file.mode != "r"
 
     def dataset(self, path: str) -> SerialDataset | None:

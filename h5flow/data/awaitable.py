@@ -1,0 +1,103 @@
+"""The data manager's calls for `async` components: each is made on a thread, and awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import h5py
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from h5flow.data.h5flow_data_manager import H5FlowDataManager
+
+T = TypeVar("T")
+
+OffLoop = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+#: How the component at work makes calls that may block; without it they go to any thread.
+off_loop: ContextVar[OffLoop | None] = ContextVar("h5flow_off_loop", default=None)
+
+
+class AwaitableDataManager:
+    """`await data_manager.awaitable.write_data(…)` is `data_manager.write_data(…)` without blocking the event loop.
+
+    Arguments, results and errors are those of the data manager's methods of the same name.
+    """
+
+    def __init__(self, data_manager: H5FlowDataManager) -> None:
+        self._data_manager = data_manager
+
+    async def read(self, *args: Any) -> Any:
+        """`data_manager[args]`: rows of a dataset, or rows followed along references."""
+        return await _made(lambda: self._data_manager[args if len(args) > 1 else args[0]])
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is anything at a path of the file."""
+        return await _made(lambda: self._data_manager.exists(path))
+
+    async def dset_exists(self, name: str) -> bool:
+        """Whether there is a dataset of this name."""
+        return await _made(lambda: self._data_manager.dset_exists(name))
+
+    async def ref_exists(self, parent: str, child: str) -> bool:
+        """Whether there are references between two datasets."""
+        return await _made(lambda: self._data_manager.ref_exists(parent, child))
+
+    async def attr_exists(self, name: str, key: str) -> bool:
+        """Whether the group of a dataset has an attribute."""
+        return await _made(lambda: self._data_manager.attr_exists(name, key))
+
+    async def get_attrs(self, name: str) -> dict[str, Any]:
+        """The attributes of a dataset's group."""
+        return await _made(lambda: self._data_manager.get_attrs(name))
+
+    async def get_dset(self, name: str) -> h5py.Dataset:
+        """The dataset; what is done with it blocks, so better `read` it."""
+        return await _made(lambda: self._data_manager.get_dset(name))
+
+    async def get_ref(self, parent: str, child: str) -> tuple[h5py.Dataset, tuple[int, int]]:
+        """The references, and the columns of `parent` and `child`."""
+        return await _made(lambda: self._data_manager.get_ref(parent, child))
+
+    async def get_ref_region(self, parent: str, child: str) -> h5py.Dataset:
+        """The region table for the rows of `parent`."""
+        return await _made(lambda: self._data_manager.get_ref_region(parent, child))
+
+    async def create_dset(self, name: str, dtype: npt.DTypeLike, shape: Any = ()) -> None:
+        """Create a dataset."""
+        await _made(lambda: self._data_manager.create_dset(name, dtype, shape))
+
+    async def create_ref(self, parent: str, child: str) -> None:
+        """Create references."""
+        await _made(lambda: self._data_manager.create_ref(parent, child))
+
+    async def set_attrs(self, name: str, /, **attrs: Any) -> None:
+        """Set attributes of a dataset's group."""
+        await _made(lambda: self._data_manager.set_attrs(name, **attrs))
+
+    async def delete(self, name: str) -> None:
+        """Remove what lies at a path."""
+        await _made(lambda: self._data_manager.delete(name))
+
+    async def reserve_data(self, name: str, spec: Any) -> Any:
+        """Make room for rows."""
+        return await _made(lambda: self._data_manager.reserve_data(name, spec))
+
+    async def write_data(self, name: str, spec: Any, data: Any) -> None:
+        """Write rows."""
+        await _made(lambda: self._data_manager.write_data(name, spec, data))
+
+    async def write_ref(self, parent: str, child: str, refs: Any) -> None:
+        """Append references."""
+        await _made(lambda: self._data_manager.write_ref(parent, child, refs))
+
+
+async def _made(call: Callable[[], T]) -> T:
+    elsewhere = off_loop.get()
+    if elsewhere is None:
+        return await asyncio.to_thread(call)
+    result: T = await elsewhere(call)
+    return result

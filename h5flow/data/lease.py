@@ -1,0 +1,54 @@
+"""Until when a data file is needed: as long as somebody who uses it is there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+
+from h5flow.data.data_file import DataFile
+from h5flow.data.shared import SharedDataset
+
+
+class Lease:
+    """Held by all who use a data file: managers and the h5py objects that they hand out.
+
+    When none of them is left, and at the latest when the interpreter exits, what is buffered is written and the
+    file closed. The data file itself can't see to that: it and its open files refer to each other, so
+    it would be freed late, and at exit not at all.
+    """
+
+    def __init__(self, file: DataFile) -> None:
+        self._file = file
+        weakref.finalize(self, _end, file, os.getpid())
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever uses the file."""
+        return self._file.lock
+
+    def shared(self, path: str) -> SharedDataset | None:
+        """The dataset at an absolute path, with its buffer."""
+        return self._file.shared(path)
+
+    def flush(self) -> None:
+        """Bring the file up to date."""
+        self._file.flush()
+
+    def forget(self, path: str) -> None:
+        """What lies at `path` has been removed or made."""
+        self._file.forget(path)
+
+    def close(self) -> None:
+        """Bring the file up to date and close it."""
+        self._file.close()
+
+    def untraced(self, what: str) -> None:
+        """Something of the file is going to be used that nobody keeps in order."""
+        self._file.untraced(what)
+
+
+def _end(file: DataFile, process: int) -> None:
+    # A forked process has the parent's buffer, which only the parent may write.
+    if os.getpid() == process:
+        file.abandon(for_others=True)

@@ -1,0 +1,234 @@
+"""Datasets as components use them: from several threads, and watched by an observer."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from h5flow.data.observer import Observer
+from h5flow.data.pages import PagedDataset, RegionTable
+from h5flow.data.selection import Indices, RowSelection, rows_of
+from h5flow.errors import Gone, RowsOutOfRange
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Sharing(Protocol):
+    """What all datasets of a file have in common."""
+
+    lock: threading.RLock
+    observer: Observer | None
+
+
+class SharedDataset:
+    """The rows of a dataset. All methods may be called from any thread.
+
+    An observer is told of each access, may let it wait, and may hide rows that have been appended. As a
+    `lookup`, a table is read to find positions in another one, where the observer hides what is too new.
+    """
+
+    def __init__(self, rows: PagedDataset, sharing: Sharing, lookup: bool = False) -> None:
+        self.rows = rows
+        self.name = rows.name
+        self.path = rows.path
+        self.dtype = rows.dtype
+        self.row_shape = rows.row_shape
+        self._sharing = sharing
+        self._lock = sharing.lock
+        self._lookup = lookup
+        self._rows_of = rows.of.path if isinstance(rows, RegionTable) else rows.path
+        if sharing.observer is not None and self._rows_of != rows.path:
+            sharing.observer.same_rows(rows.path, self._rows_of)
+
+    # how many
+
+    @property
+    def length(self) -> int:
+        """The number of rows."""
+        with self._lock:
+            self._check_there()
+            if self._sharing.observer is not None:
+                for path in {self.path, self._rows_of}:
+                    self._sharing.observer.counted(path)
+            return self._visible()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all rows together; the first number may be outdated when `has` is asked."""
+        with self._lock:
+            return (self._visible(), *self.row_shape)
+
+    def has(self, row: int) -> bool:
+        """Whether a row exists."""
+        return row < self.shape[0] or row < self.length
+
+    @property
+    def hides_rows(self) -> bool:
+        """Whether the dataset has rows that the component is not to see; the lock is held."""
+        return self._visible() < self.rows.length
+
+    def select(self, selection: Any, beyond: bool = False) -> RowSelection:
+        """The rows that a selection names, as `rows_of`."""
+        what = f"dataset '{self.name}'"
+        if counts_from_start(selection):
+            try:
+                rows = rows_of(selection, self.shape[0], what, beyond)
+            except RowsOutOfRange:
+                return rows_of(selection, self.length, what, beyond)
+            if not isinstance(selection, slice) or beyond or rows.stop == selection.stop:
+                return rows
+        return rows_of(selection, self.length, what, beyond)
+
+    def _check_there(self) -> None:
+        if self.rows.gone:
+            raise Gone(self.rows.gone)
+
+    def _visible(self) -> int:
+        self._check_there()
+        observer = self._sharing.observer
+        if observer is None:
+            return self.rows.length
+        if isinstance(self.rows, RegionTable):
+            of = self.rows.of
+            return max(observer.length(of.path, of.length), observer.length(self.path, self.rows.own_length))
+        return observer.length(self.path, self.rows.length)
+
+    # reading
+
+    def read(self, start: int, stop: int) -> Array:
+        """A fresh array of rows `start:stop`, cut at the end."""
+        rows = self.rows
+        with self._lock:
+            stop = self._observed(start, stop)
+            if not rows.in_file(start, stop):
+                return rows.read(start, stop)
+            rows.reading()
+        try:
+            return rows.read_stored(start, stop)
+        finally:
+            with self._lock:
+                rows.has_read()
+
+    def take(self, indices: Indices) -> Array:
+        """A fresh array of the given rows: ascending, without repeats; cut at the end."""
+        rows = self.rows
+        with self._lock:
+            if len(indices):
+                stop = self._observed(int(indices[0]), int(indices[-1]) + 1, indices)
+                indices = indices[: np.searchsorted(indices, stop)]
+            if not len(indices) or not rows.in_file(int(indices[0]), int(indices[-1]) + 1):
+                return rows.take(indices)
+            rows.reading()
+        try:
+            return rows.take_stored(indices)
+        finally:
+            with self._lock:
+                rows.has_read()
+
+    def selected(self, selection: Any) -> Array:
+        """A fresh array of the rows that a selection names, in its order."""
+        if isinstance(selection, slice) and selection.step is None:
+            start, stop = selection.start, selection.stop
+            if type(start) is int and type(stop) is int and 0 <= start <= stop:
+                values = self.read(start, stop)
+                if len(values) == stop - start:
+                    return values
+        rows = self.select(selection)
+        if rows.indices is None:
+            return self.read(rows.start, rows.stop)
+        ascending, where = np.unique(rows.indices, return_inverse=True)
+        return self.take(ascending)[where]
+
+    def whole(self) -> None:
+        """Note that all of the dataset is going to be read, in another way; the lock is held."""
+        self._check_there()
+        if self._sharing.observer is not None:
+            self._sharing.observer.read(self.path, None)
+
+    def _observed(self, start: int, stop: int, indices: Indices | None = None) -> int:
+        """Tell the observer of a read of rows `start:stop`, or `indices` among these; returns the stop, cut at the end.
+
+        Who wants to know whether rows are missing has to ask for the `length` as well; a look-up always does.
+        """
+        self._check_there()
+        observer = self._sharing.observer
+        if observer is None:
+            return max(start, min(stop, self.rows.length))
+        if self._lookup and stop > self._visible():
+            observer.counted(self._rows_of)
+        cut = max(start, min(stop, self._visible()))
+        if indices is not None and cut < stop:
+            indices = indices[: np.searchsorted(indices, cut)]
+        if cut > start and (indices is None or len(indices)):
+            observer.read(self.path, (start, cut) if indices is None else indices, self._lookup)
+        return cut
+
+    # writing
+
+    def append(self, count: int) -> int:
+        """Add rows that hold the fill value; returns the number of the first."""
+        with self._lock:
+            self.before_append()
+            start = self.rows.length
+            self.grow(start + count)
+            return start
+
+    def before_append(self) -> None:
+        """Wait until it is this component's turn to append; the lock is held, and not let go before it has."""
+        self._check_there()
+        if self._sharing.observer is not None:
+            self._sharing.observer.before_append(self.path)
+
+    def grow(self, length: int) -> None:
+        """Have at least `length` rows, after `before_append`."""
+        now = self.rows.length
+        if length > self._visible():
+            if self._sharing.observer is not None:
+                self._sharing.observer.append(self.path, now, max(0, length - now))
+            self.rows.grow(length)
+
+    def write(self, start: int, values: Array) -> None:
+        """Write rows from `start` on, which exist; `values` has the dataset's own type."""
+        with self._writing(values.nbytes):
+            if len(values):
+                self.changing((start, start + len(values)))
+            self.rows.write(start, values)
+
+    def update(self, indices: Indices, values: Array) -> None:
+        """Write to existing rows in any order; of values for the same row the last one stays."""
+        with self._writing(0):
+            if len(indices):
+                self.changing(indices)
+            self.rows.update(indices, values)
+
+    @contextlib.contextmanager
+    def _writing(self, size: int) -> Iterator[None]:
+        """With the lock, which isn't let go between the note that rows are written and their writing."""
+        with self._lock:
+            self.rows.changing()
+            if self.rows.goes_through(size):
+                with self.rows.exclusively():
+                    yield
+            else:
+                yield
+
+    def changing(self, rows: tuple[int, int] | Indices | None) -> None:
+        """Note that rows are going to be written; the lock is held."""
+        self._check_there()
+        if self._sharing.observer is not None:
+            self._sharing.observer.update(self.path, rows)
+
+
+def counts_from_start(selection: Any) -> bool:
+    """Whether a selection means the same rows however many there are, if it has them."""
+    if isinstance(selection, slice):
+        bounds = (selection.start or 0, -1 if selection.stop is None else selection.stop)
+        return all(bound >= 0 for bound in bounds) and selection.step in (None, 1)
+    if isinstance(selection, bool | np.bool_):
+        return False
+    rows = np.asarray(selection)
+    return rows.dtype.kind in "iu" and bool(rows.size) and bool(rows.min() >= 0)
