@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from h5flow.errors import ConfigError, DiscoveryError, H5FlowError, UsageError
+from h5flow.runtime.stopping import Stopped
 
 PROGRAM = "h5flow-async"
 
 DONE, FAILED, WRONG = 0, 1, 2
 
 _EPILOG = """\
-Defaults for input, output, start, end, compression and drop can stand in the workflow file:
+Defaults for input, output, start, end, compression, drop and overwrite can stand in the workflow file:
 
   run:
     input: raw.h5
@@ -55,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="datasets that the output shall not have, with all that lies below them",
     )
+    files.add_argument("--overwrite", action="store_true", help="replace an output that is there; else it is extended")
     files.add_argument("-z", "--compression", choices=("gzip", "lzf"), help="compress new datasets")
     running = result.add_argument_group("running")
     running.add_argument(
@@ -74,30 +77,30 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    options = parser().parse_intermixed_args(arguments)
-    _set_up_logging(options.verbose)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _stop)
+        options = parser().parse_intermixed_args(arguments)
+        _set_up_logging(options.verbose)
+        return _outcome(options)
+    except Stopped as stopped:
+        _say(f"{PROGRAM}: {stopped}")
+        if stopped.at_once:
+            os._exit(128 + stopped.signal)  # threads may still be at work, and nobody waits for them
+        return 128 + stopped.signal
+
+
+def _outcome(options: argparse.Namespace) -> int:
+    """Run the workflows; returns the exit code."""
     try:
         _run(options)
     except ConfigError as error:
         for problem in error.problems:
             _say(f"{PROGRAM}: {problem}")
         return WRONG
-    except _Stopped as stopped:
-        _say(f"{PROGRAM}: stopped by {stopped.signal.name}")
-        return 128 + stopped.signal
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the last place to say what happened
         return _failed(error, verbose=options.verbose)
     return DONE
-
-
-class _Stopped(KeyboardInterrupt):
-    """A signal asks to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = signal.Signals(number)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -122,6 +125,7 @@ def _run(options: argparse.Namespace) -> None:
         defaults.end if end is None else end,
         drop=options.drop,
         compression=options.compression,
+        overwrite=options.overwrite,
         nompi=options.nompi,
     )
     if not options.quiet:
@@ -158,7 +162,7 @@ def _set_up_logging(verbose: int) -> None:
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
-    raise _Stopped(number)
+    raise Stopped(number)
 
 
 def _say(line: str) -> None:

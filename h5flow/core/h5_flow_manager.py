@@ -10,13 +10,23 @@ from h5flow.core.h5_flow_generator import H5FlowGenerator
 from h5flow.core.h5_flow_resource import H5FlowResource
 from h5flow.core.h5_flow_stage import H5FlowStage
 from h5flow.core.registry import resources
-from h5flow.data import H5FlowDataManager
+from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import DiscoveryError, InvalidReference
+from h5flow.runtime.budget import Budget
+from h5flow.runtime.crew import Crew
 from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.sequential import Done, run_slices, steps
+from h5flow.runtime.pipeline import Depths, Pipeline, run_off_loop, run_on_loop
+from h5flow.runtime.randomness import Randomness, RandomnessPerStage
+from h5flow.runtime.sequential import run_slices
+from h5flow.runtime.steps import Done, Step, steps
+from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
+from h5flow.runtime.tracing import Tracer
+from h5flow.runtime.worker import Worker
 from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format_requirements, get_class
+from h5flow.workflow.sizes import parse_size
 
 if TYPE_CHECKING:
     from h5flow.workflow import ComponentConfig
@@ -59,11 +69,16 @@ class H5FlowManager:
         self._mpi = mpi
         self._publishes = output is None
         self._output = output or OutputFile(output_filename)
+        self._stop_at_once = False
+        labels = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
+        self._hazards = Hazards(labels, layout.data_path(layout.normalise(_source(self.config))))
+        pipelined = self.config.runtime.mode == "pipelined"
+        self._crew = Crew(labels, threads=pipelined)
         resources.clear()
-        # All classes are found before a file is touched, so that a misspelled one costs nothing.
-        for component, base in self._components():
-            _class_of(component, base)
         try:
+            # All classes are found before a file is touched, so that a misspelled one costs nothing.
+            for component, base in self._components():
+                _class_of(component, base)
             self.configure_data_manager(output_filename, self.config)
             if self._copies_input and input_filename:
                 self.data_manager.start_with_copy_of(input_filename)
@@ -86,6 +101,10 @@ class H5FlowManager:
             compression=self._compression,
             output=self._output,
         )
+        self._tracer = Tracer(self._hazards, self.data_manager.lock, self.data_manager.turn)
+        if self._crew.workers:
+            self.data_manager.observe(self._tracer)
+            self.data_manager.raw_chunks = self.config.runtime.raw_chunks
         self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
 
     def configure_resources(
@@ -102,6 +121,7 @@ class H5FlowManager:
                 section,
                 H5FlowResource,
                 f"resource '{section.classname}'",
+                None,
                 input_filename=input_filename,
                 start_position=start_position,
                 end_position=end_position,
@@ -128,15 +148,17 @@ class H5FlowManager:
             self.generator, self._generator_where = self._made(
                 section,
                 H5FlowGenerator,
-                f"generator '{section.key}'",
+                _generator_label(checked),
+                0,
                 dset_name=section.dset_name,
                 **positions,
             )
             return
-        label = f"loop over '{checked.flow.source}'"
+        label = _generator_label(checked)
         self._generator_where = Where(label, checked.name, self.data_manager.rank)
         loop = get_class(*_LOOP)
-        self.generator = _located(
+        self.generator = self._located(
+            0,
             self._generator_where,
             loop,
             classname=loop.__name__,
@@ -148,10 +170,10 @@ class H5FlowManager:
     def configure_flow(self, config: Mapping[str, Any] | WorkflowConfig) -> None:
         """Create `stages`, in the order of the flow."""
         self._stages: list[tuple[H5FlowStage, Where, tuple[Requirement, ...]]] = []
-        for section in _checked(config).stages:
+        for position, section in enumerate(_checked(config).stages, start=1):
             requires = [requirement.as_dict() for requirement in section.requires]
             stage, where = self._made(
-                section, H5FlowStage, f"stage '{section.key}'", name=section.key, requires=requires
+                section, H5FlowStage, f"stage '{section.key}'", position, name=section.key, requires=requires
             )
             self._stages.append((stage, where, section.requires))
         self.stages = [stage for stage, _, _ in self._stages]
@@ -160,38 +182,103 @@ class H5FlowManager:
         """Call `init` of resources, generator and stages, in this order."""
         source = self.generator.dset_name
         for resource, where in self._resources:
-            _located(where, resource.init, source)
-        _located(self._generator_where, self.generator.init)
-        for stage, where, _ in self._stages:
-            _located(where, stage.init, source)
+            self._located(None, where, resource.init, source)
+        self._located(0, self._generator_where, self.generator.init)
+        for position, (stage, where, _) in enumerate(self._stages, start=1):
+            self._located(position, where, stage.init, source)
 
     def run(self) -> None:
-        """Run all stages on each slice, until all ranks have no more."""
+        """Run all stages on each slice, until all ranks have no more.
+
+        Works in a script, in a thread, and in a notebook, where an event loop is running already. On a first
+        SIGINT or SIGTERM the slices in flight are finished, on a second it stops at once; both raise `Stopped`.
+        """
+        try:
+            with stopped_by_signals() as stop:
+                if self._crew.workers:
+                    failure = run_on_loop(self._pipeline(stop).run, self.config.runtime.loop)
+                    if failure is not None:
+                        raise failure
+                else:
+                    run_off_loop(lambda: self._run_sequentially(stop))
+        except Stopped as stopped:
+            self._stop_at_once = stopped.at_once
+            stopped.progress = (
+                f"after {self.done.slices:,} slices, {self.done.rows:,} rows;"
+                f" what they gave is in '{self._output.working}'"
+            )
+            raise
+
+    async def run_async(self) -> None:
+        """Run all stages on each slice, on the event loop of the caller."""
+        if self._crew.workers:
+            failure = await self._pipeline(StopRequest()).run()
+            if failure is not None:
+                raise failure
+        else:
+            worker = Worker("h5flow sequential")
+            try:
+                await worker.run(lambda: self._run_sequentially(StopRequest()))
+            finally:
+                worker.close()
+
+    def _run_sequentially(self, stop: StopRequest) -> None:
         run_slices(
             self.generator,
             self._generator_where,
-            steps(self._stages, self.generator.dset_name),
+            self._steps(),
             self._loader,
             self.data_manager,
             self.done,
+            stop,
+            self._randomness(),
         )
+
+    def _pipeline(self, stop: StopRequest) -> Pipeline:
+        runtime = self.config.runtime
+        limit = runtime.max_in_flight
+        automatic = runtime.queue_depth == "auto"
+        return Pipeline(
+            self.generator,
+            self._generator_where,
+            self._steps(),
+            self._loader,
+            self.data_manager,
+            self._crew.workers,
+            self._hazards,
+            self._tracer,
+            depths=Depths(4 if automatic else int(runtime.queue_depth), runtime.queues, automatic),
+            loaders=runtime.loaders,
+            budget=Budget(size=parse_size(limit)) if isinstance(limit, str) else Budget(slices=limit),
+            done=self.done,
+            stop=stop,
+            randomness=self._randomness(),
+        )
+
+    def _steps(self) -> tuple[Step, ...]:
+        return steps(self._stages, self.generator.dset_name)
+
+    def _randomness(self) -> Randomness:
+        return RandomnessPerStage(self.config.name) if self.config.runtime.random == "per-stage" else Randomness()
 
     def finish(self) -> None:
         """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish."""
         source = self.generator.dset_name
-        _located(self._generator_where, self.generator.finish)
-        for stage, where, _ in self._stages:
-            _located(where, stage.finish, source)
+        self._located(0, self._generator_where, self.generator.finish)
+        for position, (stage, where, _) in enumerate(self._stages, start=1):
+            self._located(position, where, stage.finish, source)
         for resource, where in self._resources:
-            _located(where, resource.finish, source)
+            self._located(None, where, resource.finish, source)
         if self.config.runtime.strict and (dangling := self.data_manager.dangling_references()):
             raise InvalidReference(f"output '{self.data_manager.filepath}': {'; '.join(dangling)}")
+        self._crew.dismiss()
         self.data_manager.finish()
         if self._publishes:
             self._output.publish()
 
     def abandon(self) -> None:
         """Close the files after a failure; the output keeps the name `<output_filename>.partial`."""
+        self._crew.dismiss(wait=not self._stop_at_once)
         if hasattr(self, "data_manager"):
             self.data_manager.abandon()
 
@@ -228,9 +315,12 @@ class H5FlowManager:
         section = self.config.generator
         return section is None or _class_of(section, H5FlowGenerator).copies_input
 
-    def _made(self, section: ComponentConfig, base: type[C], label: str, **arguments: Any) -> tuple[C, Where]:
+    def _made(
+        self, section: ComponentConfig, base: type[C], label: str, position: int | None, **arguments: Any
+    ) -> tuple[C, Where]:
         where = Where(label, section.place, self.data_manager.rank)
-        component = _located(
+        component = self._located(
+            position,
             where,
             _class_of(section, base),
             **{
@@ -241,6 +331,16 @@ class H5FlowManager:
             },
         )
         return component, where
+
+    def _located(self, position: int | None, where: Where, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Make a call of a component, on its thread; an error that it raises says where it happened."""
+        try:
+            if position is None:
+                return call(*args, **kwargs)
+            return self._crew.call(position, lambda: call(*args, **kwargs))
+        except BaseException as error:
+            locate(error, where)
+            raise
 
 
 def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
@@ -259,10 +359,11 @@ def _class_of(section: ComponentConfig, base: type[C]) -> type[C]:
     return found
 
 
-def _located(where: Where, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Make a call; an error that it raises says where it happened."""
-    try:
-        return call(*args, **kwargs)
-    except BaseException as error:
-        locate(error, where)
-        raise
+def _source(config: WorkflowConfig) -> str:
+    """The dataset that slices are of."""
+    generator = config.generator
+    return generator.dset_name if generator is not None and generator.dset_name else config.flow.source
+
+
+def _generator_label(config: WorkflowConfig) -> str:
+    return f"loop over '{config.flow.source}'" if config.generator is None else f"generator '{config.generator.key}'"

@@ -11,7 +11,8 @@ from h5flow import mpi
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import UsageError
-from h5flow.runtime.sequential import Done
+from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator, check_positions
+from h5flow.runtime.steps import Done
 from h5flow.workflow import WorkflowConfig, check, load
 
 _log = logging.getLogger(__name__)
@@ -26,17 +27,23 @@ def run_workflows(
     drop: Sequence[str] = (),
     compression: str | None = None,
     nompi: bool = False,
+    overwrite: bool = False,
 ) -> list[Done]:
     """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
 
-    `drop` applies to the last one, which the others may need what is dropped for. The output has its name
-    only when all are done; until then, and after a failure, it is `<output_filename>.partial`.
+    An output that is there already is extended, or with `overwrite` replaced. `drop` applies to the last workflow,
+    since the others may need what is dropped. The output has its name only when all are done; until then, and
+    after a failure, it is `<output_filename>.partial`. Components of later workflows are told the output's name
+    as that of their input; they read it through the data manager.
     """
     if not configs:
         raise UsageError("no workflow to run")
     if (ranks := mpi.launched_ranks()) > 1:
         raise UsageError(f"started on {ranks} ranks, but a workflow runs on one process: start it without mpiexec")
-    output = OutputFile(output_filename)
+    if any(_loops_over_input(config) for config in configs):
+        # Before the input is copied, which may take long.
+        check_positions(start_position, end_position)
+    output = OutputFile(output_filename, overwrite or configs[0].run.overwrite)
     counts = []
     for number, config in enumerate(configs, start=1):
         last = number == len(configs)
@@ -67,9 +74,16 @@ def run_workflows(
             time.perf_counter() - started,
         )
         counts.append(manager.done)
-        input_filename = output.working
+        # Not the working file's name: components look at how it ends, look it up in tables and store it. One that
+        # opens the file by itself finds none, or an older output; with the working file it would be worse off,
+        # for if it were first to open it, the data manager could not open it for writing any more.
+        input_filename = output_filename
     output.publish()
     return counts
+
+
+def _loops_over_input(config: WorkflowConfig) -> bool:
+    return config.generator is None or config.generator.classname == H5FlowDatasetLoopGenerator.__name__
 
 
 def run(

@@ -11,6 +11,13 @@ from h5flow.data.layout import rows_per_chunk
 from h5flow.errors import UsageError
 
 
+def check_positions(start: int | None, end: int | None) -> None:
+    """Raise `UsageError` for positions that are no row numbers."""
+    for name, position in (("start", start), ("end", end)):
+        if position is not None and position < 0:
+            raise UsageError(f"the {name} position is {position}, rows are counted from 0")
+
+
 class H5FlowDatasetLoopGenerator(H5FlowGenerator):
     """Yields the rows of `dset_name` from `start_position` to `end_position`, `chunk_size` at a time.
 
@@ -28,9 +35,7 @@ class H5FlowDatasetLoopGenerator(H5FlowGenerator):
         super().__init__(**params)
         if not self.input_filename:
             raise UsageError(f"looping over dataset '{self.dset_name}' needs an input file")
-        for name, position in (("start", self.start_position), ("end", self.end_position)):
-            if position is not None and position < 0:
-                raise UsageError(f"the {name} position is {position}, rows are counted from 0")
+        check_positions(self.start_position, self.end_position)
         chunk_size = params.get("chunk_size", self.default_chunk_size)
         if chunk_size != "auto" and (
             isinstance(chunk_size, bool) or not isinstance(chunk_size, int | np.integer) or chunk_size < 1

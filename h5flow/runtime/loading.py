@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from h5flow.errors import NotInFile
 from h5flow.workflow import Requirement
 
 _log = logging.getLogger(__name__)
+
+#: Loads a requirement for rows of the source; `None` stands for the source itself.
+Load = Callable[[Requirement | None, str, slice], Any]
 
 
 class RequirementLoader:
@@ -26,16 +29,26 @@ class RequirementLoader:
         self._strict = strict
         self._reported: set[Requirement] = set()
 
-    def update(self, cache: dict[str, Any], source: str, rows: slice, requirements: Iterable[Requirement]) -> None:
-        """Load the source rows and the requirements that `cache` doesn't have."""
+    def update(
+        self,
+        cache: dict[str, Any],
+        source: str,
+        rows: slice,
+        requirements: Iterable[Requirement],
+        load: Load | None = None,
+    ) -> None:
+        """Load the source rows and the requirements that `cache` doesn't have, with `load` if that is given."""
+        load = load or self.load
         if source not in cache:
-            cache[source] = self._data_manager[source, rows]
+            cache[source] = load(None, source, rows)
         for requirement in requirements:
             if requirement.name not in cache:
-                cache[requirement.name] = self.load(requirement, source, rows)
+                cache[requirement.name] = load(requirement, source, rows)
 
-    def load(self, requirement: Requirement, source: str, rows: slice) -> Any:
-        """What `requirement` is for rows of `source`; `None` where the file doesn't have it."""
+    def load(self, requirement: Requirement | None, source: str, rows: slice) -> Any:
+        """What `requirement` (`None`: the source) is for rows of `source`; `None` where the file doesn't have it."""
+        if requirement is None:
+            return self._data_manager[source, rows]
         path = list(requirement.path)
         try:
             if self._data_manager.ref_exists(source, path[0]):

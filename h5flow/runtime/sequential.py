@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from h5flow.data import H5FlowDataManager
-from h5flow.errors import H5FlowError
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.workflow import Requirement
+from h5flow.runtime.randomness import Randomness
+from h5flow.runtime.steps import Done, Slice, Step, checked_slice
+from h5flow.runtime.stopping import StopRequest
 
 if TYPE_CHECKING:
-    from h5flow.core import H5FlowGenerator, H5FlowStage
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A stage, and what the cache shall hold when it runs: all that it and the stages before it require."""
-
-    stage: H5FlowStage
-    where: Where
-    requirements: tuple[Requirement, ...]
-    kept: frozenset[str]
-
-
-def steps(stages: Iterable[tuple[H5FlowStage, Where, Iterable[Requirement]]], source: str) -> tuple[Step, ...]:
-    """The steps of a loop over dataset `source`."""
-    result: list[Step] = []
-    so_far: tuple[Requirement, ...] = ()
-    for stage, where, requirements in stages:
-        so_far += tuple(requirements)
-        kept = frozenset(requirement.name for requirement in so_far) | {source}
-        result.append(Step(stage, where, so_far, kept))
-    return tuple(result)
-
-
-@dataclass(slots=True)
-class Done:
-    """How far a loop got."""
-
-    slices: int = 0
-    rows: int = 0
+    from h5flow.core import H5FlowGenerator
 
 
 def run_slices(
@@ -52,33 +27,53 @@ def run_slices(
     loader: RequirementLoader,
     data_manager: H5FlowDataManager,
     done: Done,
+    stop: StopRequest,
+    randomness: Randomness,
 ) -> None:
     """Take slices from the generator until there are no more, and run all steps on each; counts in `done`."""
     source = generator.dset_name
-    iterator = iter(generator)
-    while True:
-        try:
-            rows: object = next(iterator, None)
-        except BaseException as error:
-            locate(error, generator_where)
-            raise
-        if rows is None:
-            return
-        if not isinstance(rows, slice):
-            wrong = H5FlowError(f"next() must return a slice, got {rows!r}")
-            locate(wrong, generator_where)
-            raise wrong
-        cache: dict[str, Any] = {}
-        for step in steps:
+    with ExitStack() as stack:
+        stack.enter_context(randomness.loop())
+        asynchronous = [step.stage.run for step in steps] + [generator.next]
+        runner = None
+        if any(inspect.iscoroutinefunction(function) for function in asynchronous):
+            runner = stack.enter_context(asyncio.Runner())
+        taken = next_slice(generator, runner)
+        while not stop.made:
             try:
-                for name in [name for name in cache if name not in step.kept]:
-                    del cache[name]
-                loader.update(cache, source, rows, step.requirements)
-                step.stage.run(source, rows, cache)
+                with randomness.of(generator_where.component, done.slices):
+                    rows = taken()
             except BaseException as error:
-                locate(error, step.where.on(rows))
+                locate(error, generator_where)
                 raise
-        data_manager.settle()
-        done.slices += 1
-        if rows.start is not None and rows.stop is not None:
-            done.rows += max(0, rows.stop - rows.start)
+            if rows is None:
+                return
+            item = Slice(done.slices, checked_slice(rows, generator_where))
+            for step in steps:
+                try:
+                    step.purge(item.cache)
+                    loader.update(item.cache, source, item.rows, step.requirements)
+                    with randomness.of(step.where.component, item.number):
+                        run: Callable[..., Any] = step.stage.run
+                        running = run(source, item.rows, item.cache)
+                        if runner is not None and inspect.iscoroutine(running):
+                            runner.run(running, context=contextvars.copy_context())
+                except BaseException as error:
+                    locate(error, step.where.on(item.rows))
+                    raise
+            data_manager.settle()
+            done.count(item.rows)
+
+
+def next_slice(generator: H5FlowGenerator, runner: asyncio.Runner | None) -> Callable[[], object]:
+    """A function that gives what the generator yields next, `None` at the end."""
+    if runner is not None and inspect.iscoroutinefunction(generator.next):
+        following: Callable[[], Any] = generator.next
+
+        def awaited() -> object:
+            rows: object = runner.run(following(), context=contextvars.copy_context())
+            return None if rows == generator.EMPTY else rows
+
+        return awaited
+    iterator = iter(generator)
+    return lambda: next(iterator, None)

@@ -13,6 +13,7 @@ from h5flow.workflow.document import Document, Keys, fail
 from h5flow.workflow.overrides import Override
 from h5flow.workflow.requirements import Requirement, read_requirements
 from h5flow.workflow.sections import SectionReader
+from h5flow.workflow.sizes import PATTERN
 from h5flow.workflow.spelling import did_you_mean
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -46,17 +47,30 @@ class RunConfig(msgspec.Struct, frozen=True):
     end: _Row = None
     compression: Annotated[Literal["gzip", "lzf"] | None, Meta(description="'gzip' or 'lzf'")] = None
     drop: _DatasetNames = ()
+    overwrite: Annotated[bool, Meta(description="true or false")] = False
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True):
     """Section `runtime`: how the workflow is run."""
 
     strict: Annotated[bool, Meta(description="true or false")] = False
-    mode: Annotated[Literal["sequential", "pipelined"], Meta(description="'sequential' or 'pipelined'")] = "sequential"
+    mode: Annotated[Literal["pipelined", "sequential"], Meta(description="'pipelined' or 'sequential'")] = "pipelined"
     queue_depth: Annotated[
         Annotated[int, Meta(ge=1)] | Literal["auto"],
         Meta(description="a number of slices, at least 1, or 'auto'"),
     ] = 4
+    queues: Annotated[
+        dict[str, Annotated[int, Meta(ge=1)]],
+        Meta(description="a mapping from 'generator', 'prefetch' or the key of a stage to a number of slices"),
+    ] = {}
+    loaders: Annotated[Annotated[int, Meta(ge=1)], Meta(description="a number of threads, at least 1")] = 2
+    max_in_flight: Annotated[
+        Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=PATTERN)],
+        Meta(description="a size such as 512MiB, or a number of slices, at least 1"),
+    ] = "512MiB"
+    raw_chunks: Annotated[bool, Meta(description="true or false")] = True
+    loop: Annotated[Literal["auto", "uvloop", "asyncio"], Meta(description="'auto', 'uvloop' or 'asyncio'")] = "auto"
+    random: Annotated[Literal["shared", "per-stage"], Meta(description="'shared' or 'per-stage'")] = "shared"
 
 
 class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +169,7 @@ class _WorkflowReader:
         resources = self._resources()
         run = self._settings("run", RunConfig)
         runtime = self._settings("runtime", RuntimeConfig)
+        self._check_queues(runtime)
         if self._reader.problems or flow is None or run is None or runtime is None:
             return None
         return WorkflowConfig(
@@ -192,11 +207,13 @@ class _WorkflowReader:
         made: dict[str, StageConfig | None] = {}
         for number, key in enumerate(_stage_keys(self._data)):
             keys = ("flow", "stages", number)
+            if not isinstance(key, str):
+                continue  # reported with the section
             if key in made:
                 self._reader.report(keys, f"stage '{key}' is listed twice")
-            elif isinstance(key, str) and key not in self._component_keys:
+            elif key not in self._component_keys:
                 self._reader.report(keys, f"no section '{key}'{did_you_mean(key, self._component_keys)}")
-            elif isinstance(key, str):
+            else:
                 made[key] = self._stage(key)
         return tuple(stage for stage in made.values() if stage is not None)
 
@@ -230,6 +247,14 @@ class _WorkflowReader:
     def _settings(self, key: str, struct: type[S]) -> S | None:
         data = None if key in self._component_keys else self._data.get(key)
         return self._reader.section(struct, data, (key,))
+
+    def _check_queues(self, runtime: RuntimeConfig | None) -> None:
+        names = ["generator", "prefetch", *_stage_keys(self._data)]
+        for name in () if runtime is None else runtime.queues:
+            if name not in names:
+                mark = self._reader.document.key_mark("runtime", "queues", name)
+                hint = did_you_mean(name, names) or f" (known: {', '.join(map(str, names))})"
+                self._reader.report(("runtime", "queues"), f"no queue or stage '{name}'{hint}", mark)
 
     def _component(self, struct: type[C], section: _ResourceSection, keys: Keys, **more: Any) -> C:
         mark = self._reader.document.key_mark(*keys)

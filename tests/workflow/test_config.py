@@ -109,7 +109,7 @@ class TestWhatAWorkflowHolds:
         assert config.flow == Flow("charge/raw")
         assert config.generator is None
         assert (config.stages, config.resources) == ((), ())
-        assert (config.run, config.runtime) == (RunConfig(), RuntimeConfig(False, "sequential", 4))
+        assert (config.run, config.runtime) == (RunConfig(), RuntimeConfig(False, "pipelined", 4))
         assert config.name == "<config>"
 
     def test_dataset_of_a_generator_may_stand_in_its_params(self):
@@ -204,7 +204,7 @@ class TestMistakes:
             ),
             (
                 "flow: {source: x}\nruntime: {mode: piplined}",
-                "w.yaml:2:17: runtime.mode: expected 'sequential' or 'pipelined', not 'piplined'",
+                "w.yaml:2:17: runtime.mode: expected 'pipelined' or 'sequential', not 'piplined'",
             ),
             (
                 "flow: {source: x}\nruntime: {queue_depth: 0}",
@@ -249,6 +249,15 @@ class TestMistakes:
             "w.yaml:2:1: g: missing key 'dset_name', the dataset whose slices are generated",
             "w.yaml:2:29: g.requires: only stages can require data, a generator can't",
         ]
+
+    @pytest.mark.parametrize("stages", ["[[a]]", "[{a: 1}]", "[a, [a, a]]"])
+    def test_stages_that_are_no_keys(self, stages):
+        text = f"flow:\n  source: raw\n  stages: {stages}\na: {{classname: A}}\nruntime: {{queues: {{b: 2}}}}\n"
+        found = problems(text, "c.x=1")
+        assert len(found) == 3
+        assert "no flow uses a section 'c'" in found[0]
+        assert any(problem.startswith("w.yaml:3:") and "stages" in problem for problem in found)
+        assert any("no queue or stage 'b'" in problem for problem in found)
 
     def test_stages_without_section_and_listed_twice(self):
         text = "flow: {source: x, stages: [hit_finder, hit_findr, hit_finder, flow]}\nhit_finder: {classname: A}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,11 +123,20 @@ class TestStagesThatFail:
         done = bad("dm.write_ref(source_name, 'made', [[8, 1000]]); dm[source_name, 'made', source_slice]")
         assert last_line(done) == self.WHERE + "dataset 'made' has 12 rows, reference points to row 1000"
 
+    @pytest.mark.parametrize(("mode", "finished"), [("sequential", "3 slices, 12"), ("pipelined", r"\d slices, \d+")])
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_signals(self, bad, number):
-        done = bad(f"os.kill(os.getpid(), {int(number)}); time.sleep(30)")
+    def test_signals(self, bad, number, mode, finished):
+        """What is in flight, the third slice at least, is finished."""
+        do = f"os.kill(os.getpid(), {int(number)}); time.sleep(0.2)"
+        done = bad(do, "--set", f"runtime.mode={mode}")
         assert done.code == 128 + number
-        assert last_line(done) == f"h5flow-async: stopped by {number.name}"
+        assert re.match(f"h5flow-async: stopped by {number.name} after {finished} rows; ", last_line(done))
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_second_signal_does_not_wait(self, bad, number):
+        done = bad(f"os.kill(os.getpid(), {int(number)}); time.sleep(0.2); os.kill(os.getpid(), 15); time.sleep(30)")
+        assert done.code == 128 + 15
+        assert last_line(done).startswith("h5flow-async: stopped by SIGTERM after ")
 
     def test_a_killed_run_leaves_the_old_output_and_does_not_block_the_next(self, folder):
         folder.write("stage.py", STAGE)

@@ -1,0 +1,403 @@
+"""The actors of a pipelined run: generator, prefetcher, stages, committer, each a task of one event loop.
+
+They hand each other parcels of one or more slices. What may block, users' code and HDF5, runs on threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from h5flow.data import H5FlowDataManager
+from h5flow.data.awaitable import off_loop
+from h5flow.runtime.batches import CHEAP
+from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.flight import Flight
+from h5flow.runtime.mailbox import Closed, Mailbox
+from h5flow.runtime.prefetching import Loading, size_of
+from h5flow.runtime.steps import Slice, Step, checked_slice
+from h5flow.runtime.tracing import Scene, entered
+from h5flow.runtime.worker import Outcome, Worker, tell
+
+if TYPE_CHECKING:
+    from h5flow.core import H5FlowGenerator
+
+T = TypeVar("T")
+Parcel = list[Slice]
+Emit = Callable[[T], None]
+
+#: Results are handed on at the latest after this time, in seconds.
+_HAND_ON = 2e-3
+
+
+class _End:
+    """The last that a worker sends."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, outcome: Outcome[Any]) -> None:
+        self.outcome = outcome
+
+
+async def streamed(worker: Worker, function: Callable[[Emit[T]], None], flight: Flight) -> AsyncIterator[T]:
+    """What a function emits in a worker's thread, as it comes. Raises `Failed` if the function fails."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[T | _End] = asyncio.Queue()
+
+    def emit(item: T | _End) -> None:
+        tell(loop, arrived.put_nowait, item)
+
+    worker.start(lambda: function(emit), lambda outcome: emit(_End(outcome)))
+    while True:
+        item = await arrived.get()
+        if isinstance(item, _End):
+            if item.outcome.error is not None:
+                raise flight.fail(item.outcome.error)
+            return
+        yield item
+
+
+class Generating:
+    """The generator as an actor: takes slices from it as the budget admits them."""
+
+    def __init__(
+        self, generator: H5FlowGenerator, where: Where, worker: Worker, outbox: Mailbox[Parcel], flight: Flight
+    ) -> None:
+        self._generator = generator
+        self._where = where
+        self._worker = worker
+        self._outbox = outbox
+        self._flight = flight
+        self._scene = Scene(0)
+        self._number = flight.tracer.hazards.next_number
+        self._ended = False
+        self._iterator: Iterator[slice] | None = None
+
+    async def act(self) -> None:
+        """Go on until there are no more slices."""
+        flight = self._flight
+        loop = asyncio.get_running_loop()
+
+        def stopping() -> None:
+            loop.call_soon_threadsafe(flight.changed)
+
+        flight.stop.listen(stopping)
+        asynchronous = inspect.iscoroutinefunction(self._generator.next)
+        while True:
+            await flight.admission()
+            if flight.stop.made:
+                break
+            if asynchronous:
+                await self._next_on_loop()
+            else:
+                count = flight.batch
+                async for parcel in streamed(self._worker, lambda emit, n=count: self._take(n, emit), flight):  # type: ignore[misc]
+                    await self._hand_on(parcel)
+            if self._ended:
+                break
+        self._outbox.close()
+
+    async def _hand_on(self, parcel: Parcel) -> None:
+        for item in parcel:
+            self._flight.budget.enter(item.number)
+        await self._outbox.put(parcel)
+
+    def _take(self, count: int, emit: Emit[Parcel]) -> None:
+        """Take slices, in the worker's thread."""
+        flight, ready = self._flight, list[Slice]()
+
+        def hand_on() -> None:
+            if ready:
+                emit(ready[:])
+                ready.clear()
+
+        self._scene.before_waiting = hand_on
+        with entered(self._scene):
+            if self._iterator is None:
+                self._iterator = iter(self._generator)
+            while len(ready) < count and not flight.stop.made and not flight.over:
+                started = time.perf_counter()
+                self._scene.moment = (self._number, 0)
+                try:
+                    if flight.randomness.shared:
+                        rows = next(self._iterator, None)
+                    else:
+                        with flight.randomness.of(self._where.component, self._number):
+                            rows = next(self._iterator, None)
+                except BaseException as error:
+                    locate(error, self._where)
+                    raise
+                if flight.single:
+                    flight.draws.look(self._where.component)
+                if rows is None:
+                    self._ended = True
+                    break
+                ready.append(self._begun(rows, time.perf_counter() - started))
+        hand_on()
+
+    async def _next_on_loop(self) -> None:
+        self._scene.moment = (self._number, 0)
+        self._scene.on_loop = True
+        started = time.perf_counter()
+        rows = await _on_loop(self._scene, self._generator.next, (), self._where, self._worker, self._flight)
+        if rows == self._generator.EMPTY:
+            self._ended = True
+        else:
+            await self._hand_on([self._begun(rows, time.perf_counter() - started)])
+
+    def _begun(self, rows: object, seconds: float) -> Slice:
+        item = Slice(self._number, checked_slice(rows, self._where), seconds=seconds)
+        self._flight.tracer.begin(item.number, item.rows)
+        self._flight.tracer.finish((item.number, 0))
+        self._number += 1
+        return item
+
+
+async def _on_loop(
+    scene: Scene, function: Callable[..., Any], arguments: tuple[Any, ...], where: Where, worker: Worker, flight: Flight
+) -> Any:
+    """Await a user's coroutine function in a scene; what it can't do on the loop is done by `worker`."""
+
+    assert scene.moment is not None
+    number = scene.moment[0]
+
+    async def elsewhere(call: Callable[[], T]) -> T:
+        def there() -> T:
+            with entered(Scene(scene.position, scene.moment)):
+                return call()
+
+        return await worker.run(there)
+
+    async def guarded() -> Outcome[Any]:
+        # The error travels as a value: raised out of a task, some kinds of it would end the event loop.
+        off_loop.set(elsewhere)
+        try:
+            with entered(scene), flight.randomness.of(where.component, number):
+                return Outcome(await function(*arguments))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is handed on
+            return Outcome(error=error)
+
+    outcome = await asyncio.get_running_loop().create_task(guarded())
+    if outcome.error is not None:
+        locate(outcome.error, where)
+        raise flight.fail(outcome.error)
+    if flight.single:
+        flight.draws.look(where.component)
+    return outcome.value
+
+
+class Prefetching:
+    """Loads what is early for some slices at once, and hands them on in order."""
+
+    def __init__(
+        self,
+        loading: Loading,
+        loaders: list[Worker],
+        inbox: Mailbox[Parcel],
+        outbox: Mailbox[Parcel],
+        flight: Flight,
+    ) -> None:
+        self._loading = loading
+        self._loaders = loaders
+        self._inbox = inbox
+        self._outbox = outbox
+        self._flight = flight
+        self._begun: Mailbox[tuple[Parcel, asyncio.Task[None] | None]] = Mailbox("loading", len(loaders))
+
+    async def act(self) -> None:
+        """Load until the generator has ended."""
+        flight = self._flight
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._deliver())
+            number = 0
+            try:
+                while True:
+                    parcel = await self._inbox.get()
+                    if len(parcel) > 1 or flight.single or flight.batches.alone or flight.tracer.alone:
+                        await self._begun.put((parcel, None))
+                        continue
+                    (item,) = parcel
+                    await flight.until(lambda item=item: flight.budget.may_load(item.number))  # type: ignore[misc]
+                    flight.budget.reserve(item.number)
+                    loader = self._loaders[number % len(self._loaders)]
+                    number += 1
+                    await self._begun.put((parcel, group.create_task(self._load(item, loader))))
+            except Closed:
+                self._begun.close()
+
+    async def _load(self, item: Slice, loader: Worker) -> None:
+        started = time.perf_counter()
+        try:
+            await loader.run(lambda: self._loading.ahead(item))
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise self._flight.fail(error) from None
+        item.seconds += time.perf_counter() - started
+        self._flight.budget.charge(item.number, size_of(value.value for value in item.prefetched.values()))
+
+    async def _deliver(self) -> None:
+        while True:
+            try:
+                parcel, task = await self._begun.get()
+            except Closed:
+                self._outbox.close()
+                return
+            if task is not None:
+                await task
+            await self._outbox.put(parcel)
+
+
+class Staging:
+    """A stage as an actor: one slice at a time, in order."""
+
+    def __init__(
+        self,
+        position: int,
+        step: Step,
+        source: str,
+        loading: Loading,
+        worker: Worker,
+        inbox: Mailbox[Parcel],
+        outbox: Mailbox[Parcel],
+        flight: Flight,
+    ) -> None:
+        self._step = step
+        self._source = source
+        self._loading = loading
+        self._worker = worker
+        self._inbox = inbox
+        self._outbox = outbox
+        self._flight = flight
+        self._scene = Scene(position)
+        self._position = position
+        self._seconds = 0.0  # what the last slice took
+        self._asynchronous = inspect.iscoroutinefunction(step.stage.run)
+
+    async def act(self) -> None:
+        """Process slices until there are no more."""
+        while True:
+            try:
+                parcel = await self._inbox.get()
+            except Closed:
+                break
+            if self._asynchronous:
+                for item in parcel:
+                    await self._process_on_loop(item)
+                    await self._outbox.put([item])
+                continue
+            while self._seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
+                parcel = parcel + more
+            work = parcel
+            async for done in streamed(self._worker, lambda emit, work=work: self._process(work, emit), self._flight):  # type: ignore[misc]
+                if not self._flight.batches.alone:
+                    for item in done:
+                        self._flight.budget.charge(item.number, size_of(item.cache.values()))
+                await self._outbox.put(done)
+        self._outbox.close()
+
+    def _process(self, parcel: Parcel, emit: Emit[Parcel]) -> None:
+        """Process slices, in the worker's thread."""
+        ready = list[Slice]()
+
+        def hand_on() -> None:
+            if ready:
+                emit(ready[:])
+                ready.clear()
+
+        self._scene.before_waiting = hand_on
+        step, stage, flight = self._step, self._step.stage, self._flight
+        with entered(self._scene):
+            now = handed_on = time.perf_counter()
+            for item in parcel:
+                if flight.over:
+                    break
+                self._scene.moment = (item.number, self._position)
+                try:
+                    step.purge(item.cache)
+                    self._loading.fill(item, step)
+                    if flight.randomness.shared:
+                        stage.run(self._source, item.rows, item.cache)
+                    else:
+                        with flight.randomness.of(step.where.component, item.number):
+                            stage.run(self._source, item.rows, item.cache)
+                except BaseException as error:
+                    locate(error, step.where.on(item.rows))
+                    raise
+                if flight.single:
+                    flight.draws.look(step.where.component)
+                flight.tracer.finish(self._scene.moment)
+                started, now = now, time.perf_counter()
+                self._seconds = now - started
+                item.seconds += self._seconds
+                ready.append(item)
+                if now - handed_on > _HAND_ON and not flight.batches.alone:
+                    hand_on()
+                    handed_on = now
+        hand_on()
+
+    async def _process_on_loop(self, item: Slice) -> None:
+        step, scene, flight = self._step, self._scene, self._flight
+        started = time.perf_counter()
+        moment = scene.moment = (item.number, self._position)
+
+        def prepare() -> None:
+            with entered(Scene(self._position, moment)):
+                try:
+                    step.purge(item.cache)
+                    self._loading.fill(item, step)
+                except BaseException as error:
+                    locate(error, step.where.on(item.rows))
+                    raise
+
+        async for _ in streamed(self._worker, lambda emit: prepare(), flight):
+            pass
+        scene.on_loop = True
+        arguments = (self._source, item.rows, item.cache)
+        await _on_loop(scene, step.stage.run, arguments, step.where.on(item.rows), self._worker, flight)
+        flight.tracer.finish(moment)
+        item.seconds += time.perf_counter() - started
+
+
+class Committing:
+    """The end of the pipeline: counts slices, lets them go, and has what they have written brought to the file."""
+
+    def __init__(
+        self,
+        data_manager: H5FlowDataManager,
+        loading: Loading,
+        writer: Worker,
+        inbox: Mailbox[Parcel],
+        flight: Flight,
+    ) -> None:
+        self._data_manager = data_manager
+        self._loading = loading
+        self._writer = writer
+        self._inbox = inbox
+        self._flight = flight
+
+    async def act(self) -> None:
+        """Commit until there are no more slices."""
+        flight = self._flight
+        while True:
+            try:
+                parcel = await self._inbox.get()
+            except Closed:
+                return
+            warm = flight.warm
+            flight.commit(parcel)
+            if flight.warm and not warm and flight.randomness.shared:
+                await self._writer.run(flight.draws.watch_numpy)
+            self._loading.warm = flight.warm
+            if self._data_manager.has_to_settle:
+                try:
+                    await self._writer.run(self._data_manager.settle)
+                except Exception as error:  # noqa: BLE001 - it is handed on
+                    raise flight.fail(error) from None
+            parcel.clear()
+            flight.changed()

@@ -1,0 +1,63 @@
+"""How many slices, and how many bytes of them, may be on their way at once."""
+
+from __future__ import annotations
+
+
+class Budget:
+    """Counts the slices in flight and what their caches hold.
+
+    A slice enters when its number is handed out, is charged for what is loaded for it, and leaves when the last
+    stage is done with it. One slice always passes, however large it is.
+    """
+
+    def __init__(self, slices: int | None = None, size: int | None = None) -> None:
+        self.slices = slices
+        self.size = size
+        self._charged: dict[int, int] = {}
+        self._bytes = 0
+        self._expected = 0
+
+    @property
+    def in_flight(self) -> int:
+        """The number of slices in flight."""
+        return len(self._charged)
+
+    @property
+    def bytes(self) -> int:
+        """What they are charged for."""
+        return self._bytes
+
+    def admits(self) -> bool:
+        """Whether one more slice may enter."""
+        if not self._charged:
+            return True
+        return (self.slices is None or len(self._charged) < self.slices) and self._has_room()
+
+    def may_load(self, number: int) -> bool:
+        """Whether something may be loaded for a slice in flight: there is room, or it is the oldest one."""
+        return self._has_room() or number == next(iter(self._charged))
+
+    def enter(self, number: int) -> None:
+        """A slice enters."""
+        self._charged[number] = 0
+
+    def reserve(self, number: int) -> None:
+        """Something is going to be loaded for a slice; until it is charged, it counts as much as is expected."""
+        self._set(number, self._expected)
+
+    def charge(self, number: int, size: int) -> None:
+        """What a slice in flight holds now."""
+        self._set(number, size)
+        # The next ones are expected to be like the larger ones of late.
+        self._expected = max(size, self._expected - self._expected // 8)
+
+    def leave(self, number: int) -> None:
+        """A slice is done."""
+        self._bytes -= self._charged.pop(number)
+
+    def _set(self, number: int, size: int) -> None:
+        self._bytes += size - self._charged[number]
+        self._charged[number] = size
+
+    def _has_room(self) -> bool:
+        return self.size is None or self._bytes + self._expected <= self.size

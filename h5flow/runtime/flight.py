@@ -1,0 +1,151 @@
+"""What the actors of a run share: the slices in flight, how many there may be, and whether to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from h5flow.runtime.batches import Batches
+from h5flow.runtime.budget import Budget
+from h5flow.runtime.hazards import Conflict
+from h5flow.runtime.mailbox import turn, wake_all
+from h5flow.runtime.randomness import DrawWatch, Randomness
+from h5flow.runtime.steps import Done, Slice
+from h5flow.runtime.stopping import StopRequest
+from h5flow.runtime.tracing import Abandoned, Tracer, scene
+
+_log = logging.getLogger(__name__)
+
+# So many slices that aren't empty run one at a time at first, to see what components do and what it costs: the
+# first, the second, which may look back at one before it, and one that may look back at both. No more than so many.
+_WARM_UP = 3
+_LONGEST_WARM_UP = 16
+
+
+class Failed(Exception):
+    """An actor has ended the run."""
+
+
+class Flight:
+    """The slices in flight. Owned by the event loop; threads look at `over` and `stop` only."""
+
+    def __init__(
+        self, names: list[str], budget: Budget, tracer: Tracer, stop: StopRequest, randomness: Randomness, done: Done
+    ) -> None:
+        self.budget = budget
+        self.tracer = tracer
+        self.stop = stop
+        self.randomness = randomness
+        self.done = done
+        self.batches = Batches()
+        self.draws = DrawWatch(lambda: _component(names), self._drawn)
+        self.failure: BaseException | None = None
+        #: Whether it is known what components do.
+        self.warm = False
+        self._seen = (0, 0)
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    # failing
+
+    def fail(self, error: BaseException) -> Failed:
+        """Note what has gone wrong first; the result is to be raised."""
+        if self.failure is None and not isinstance(error, Abandoned):
+            self.failure = error
+        return Failed()
+
+    @property
+    def over(self) -> bool:
+        """Whether threads shall take up no more slices."""
+        return self.failure is not None
+
+    # how many slices
+
+    @property
+    def single(self) -> bool:
+        """Whether slices run one at a time."""
+        return self.tracer.single
+
+    @property
+    def batch(self) -> int:
+        """How many slices the generator takes at a time."""
+        return 1 if self.single else self.batches.size
+
+    async def admission(self) -> None:
+        """Wait until the generator may go on, or shall stop."""
+        while not (self.stop.made or self._admits()):
+            await turn(self._waiters)
+        if not self.budget.in_flight:
+            cheap = self.batches.alone and not self.single
+            if self.tracer.alone and not cheap:
+                # What the stage does, of which nothing was noted, may have changed.
+                self._warm_up_again()
+            self.tracer.leave_alone(cheap)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, which is looked at whenever something has `changed`."""
+        while not condition():
+            await turn(self._waiters)
+
+    def changed(self) -> None:
+        """A slice has left, or has been charged for, or the run shall stop."""
+        wake_all(self._waiters)
+
+    def commit(self, parcel: list[Slice]) -> None:
+        """Slices have passed all stages."""
+        for item in parcel:
+            self.budget.leave(item.number)
+            self.done.count(item.rows)
+            # Somebody may still refer to the slice, but what it holds is to be freed now.
+            item.cache, item.prefetched = {}, {}
+        self.batches.note(sum(item.seconds for item in parcel), len(parcel))
+        if self.single and not self.warm:
+            slices, rows = self._seen
+            self._seen = (slices + len(parcel), rows + sum(item.rows.start != item.rows.stop for item in parcel))
+            if self._seen[0] >= _LONGEST_WARM_UP or self._seen[1] >= _WARM_UP:
+                self._end_warm_up()
+        if not self.single and self.tracer.untraceable is not None:
+            self._one_at_a_time()
+
+    def _admits(self) -> bool:
+        if self.single or self.batches.alone or self.tracer.alone:
+            return not self.budget.in_flight
+        return self.budget.admits()
+
+    def _warm_up_again(self) -> None:
+        self.warm, self._seen = False, (0, 0)
+        self.tracer.single = True
+
+    def _end_warm_up(self) -> None:
+        self.warm = True
+        drawing = self.draws.drawing
+        if self.randomness.shared and len(drawing) > 1:
+            _log.warning(
+                "%s draw from the same random generator, so slices run one at a time, as in mode: sequential;"
+                " with runtime.random: per-stage each has draws of its own, and they overlap",
+                " and ".join(drawing),
+            )
+        elif self.tracer.untraceable is not None:
+            self._one_at_a_time()
+        else:
+            self.tracer.single = False
+
+    def _one_at_a_time(self) -> None:
+        self.tracer.single = True
+        _log.warning("slices run one at a time: a component uses %s", self.tracer.untraceable)
+
+    def _drawn(self, component: str) -> None:
+        """A component draws random numbers for the first time."""
+        drawing = self.draws.drawing
+        if not self.single and len(drawing) > 1:
+            raise Conflict(
+                f"{' and '.join(drawing)} draw from the same random generator, and not in the order of slices any"
+                " more; run this workflow with runtime.random: per-stage, or with runtime.mode: sequential"
+            )
+
+
+def _component(names: list[str]) -> str | None:
+    """The name of the component at work."""
+    acting = scene.get()
+    return None if acting is None or acting.moment is None else names[acting.position]

@@ -1,0 +1,234 @@
+"""Pipelined mode: the actors of a run and the mailboxes between them.
+
+    generator ─▶ prefetcher ─▶ stage 1 ─▶ stage 2 ─▶ … ─▶ committer
+
+The output is that of sequential mode; see `hazards` for why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from h5flow.data import H5FlowDataManager
+from h5flow.runtime.actors import Committing, Generating, Parcel, Prefetching, Staging
+from h5flow.runtime.budget import Budget
+from h5flow.runtime.failure import Where
+from h5flow.runtime.flight import Failed, Flight
+from h5flow.runtime.hazards import Hazards
+from h5flow.runtime.loading import RequirementLoader
+from h5flow.runtime.mailbox import Closed, Mailbox
+from h5flow.runtime.prefetching import Forecast, Loading
+from h5flow.runtime.randomness import Randomness
+from h5flow.runtime.steps import Done, Step
+from h5flow.runtime.stopping import Stopped, StopRequest
+from h5flow.runtime.tracing import Tracer
+from h5flow.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from h5flow.core import H5FlowGenerator
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Threads that read return to Python often; at the usual 5 ms a stage of pure Python would starve them.
+_SWITCH_INTERVAL = 5e-4
+_AUTOMATIC_DEPTH = 2
+_DEEPEST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """How many parcels the mailboxes hold: that of the generator, of the prefetcher, and of each stage."""
+
+    default: int = 4
+    #: By the name of who fills the mailbox: `generator`, `prefetch`, or a stage.
+    named: Mapping[str, int] = field(default_factory=dict)
+    #: Whether mailboxes grow whose consumers starve.
+    automatic: bool = False
+
+    def of(self, name: str) -> int:
+        """The depth of a mailbox at the beginning."""
+        return self.named.get(name, _AUTOMATIC_DEPTH if self.automatic else self.default)
+
+
+class Pipeline:
+    """One run of the loop. `workers` are the threads of the generator and of each stage."""
+
+    def __init__(
+        self,
+        generator: H5FlowGenerator,
+        generator_where: Where,
+        steps: Sequence[Step],
+        loader: RequirementLoader,
+        data_manager: H5FlowDataManager,
+        workers: Sequence[Worker],
+        hazards: Hazards,
+        tracer: Tracer,
+        *,
+        depths: Depths,
+        loaders: int,
+        budget: Budget,
+        done: Done,
+        stop: StopRequest,
+        randomness: Randomness,
+    ) -> None:
+        components = [generator_where.component, *(step.where.component for step in steps)]
+        self.flight = Flight(components, budget, tracer, stop, randomness, done)
+        self._workers = list(workers)
+        self._tracer = tracer
+        self._depths = depths
+        source = generator.dset_name
+        self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source)
+        self._loaders = [Worker(f"h5flow loader {number + 1}") for number in range(loaders)]
+        self._writer = Worker("h5flow writer")
+        names = ["generator", "prefetch", *(step.stage.name for step in steps)]
+        self.mailboxes: list[Mailbox[Parcel]] = [Mailbox(name, depths.of(name)) for name in names]
+        generated, loaded, *_ = self.mailboxes
+        self._actors: list[Callable[[], Awaitable[None]]] = [
+            Generating(generator, generator_where, workers[0], generated, self.flight).act,
+            Prefetching(self.loading, self._loaders, generated, loaded, self.flight).act,
+            Committing(data_manager, self.loading, self._writer, self.mailboxes[-1], self.flight).act,
+        ]
+        for position, (step, worker, (inbox, outbox)) in enumerate(
+            zip(steps, workers[1:], itertools.pairwise(self.mailboxes[1:]), strict=True), start=1
+        ):
+            self._actors.append(Staging(position, step, source, self.loading, worker, inbox, outbox, self.flight).act)
+
+    async def run(self) -> BaseException | None:
+        """Run until there are no more slices; returns what has gone wrong, if anything.
+
+        When it returns no thread is at work any more.
+        """
+        failure: BaseException | None = None
+        flight = self.flight
+        draws = flight.draws.loop() if flight.randomness.shared else flight.randomness.loop()
+        with _switching_often(), draws:
+            self._tracer.running = True
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(_guarded(act)) for act in self._actors]
+                    if self._depths.automatic:
+                        tuning = group.create_task(self._tune())
+                        group.create_task(_cancel_after(tasks, tuning))
+            except* Failed:
+                failure = self.flight.failure
+            except* Exception as group_error:  # noqa: BLE001 - it is handed on
+                failure = self.flight.failure or _first(group_error)
+            finally:
+                self._tracer.running = False
+                if failure is not None or sys.exc_info()[0] is not None:
+                    self.flight.failure = self.flight.failure or failure or RuntimeError("the run was cancelled")
+                    self._tracer.end()
+                for worker in () if self.flight.stop.at_once else (*self._workers, *self._loaders, self._writer):
+                    await asyncio.shield(worker.run(lambda: None))
+                for worker in (*self._loaders, self._writer):
+                    worker.close(wait=False)
+        return failure
+
+    async def _tune(self) -> None:
+        """Deepen mailboxes that are now full, now empty: more room lets fast and slow slices even out."""
+        waits: dict[str, tuple[float, float]] = {mailbox.name: (0.0, 0.0) for mailbox in self.mailboxes}
+        while True:
+            await asyncio.sleep(0.25)
+            for mailbox in self.mailboxes[:-1]:
+                statistics = mailbox.statistics
+                before = waits[mailbox.name]
+                waits[mailbox.name] = (statistics.put_wait, statistics.get_wait)
+                starved = statistics.get_wait - before[1]
+                blocked = statistics.put_wait - before[0]
+                if starved > 0.01 and blocked > 0.01 and mailbox.depth < _DEEPEST and self.flight.budget.admits():
+                    mailbox.deepen(2 * mailbox.depth)
+                    _log.info(
+                        "queue '%s' gets a depth of %d: its consumer has waited %.0f ms and its producer %.0f ms",
+                        mailbox.name,
+                        mailbox.depth,
+                        1e3 * starved,
+                        1e3 * blocked,
+                    )
+
+
+async def _guarded(act: Callable[[], Awaitable[None]]) -> None:
+    """Run an actor; that a mailbox is closed too early means that another actor has failed."""
+    try:
+        await act()
+    except Closed as error:
+        raise Failed from error
+
+
+async def _cancel_after(tasks: Sequence[asyncio.Task[None]], other: asyncio.Task[None]) -> None:
+    await asyncio.wait(tasks)
+    other.cancel()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextmanager
+def _switching_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _SWITCH_INTERVAL))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def run_on_loop(main: Callable[[], Any], loop: str) -> Any:
+    """The result of a coroutine function, run on an event loop of its own (`auto`, `uvloop` or `asyncio`).
+
+    Where a loop is running already, as in a notebook, it gets a thread of its own.
+    """
+    factory = loop_factory(loop)
+
+    def run() -> Any:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(main())
+
+    return run_off_loop(run)
+
+
+def run_off_loop(function: Callable[[], T]) -> T:
+    """Make a call where no event loop is running: here, or in a thread of its own."""
+    if not _on_running_loop():
+        return function()
+    worker = Worker("h5flow")
+    try:
+        return worker.call(function)
+    except Stopped as stopped:
+        worker.close(wait=not stopped.at_once)
+        raise
+    finally:
+        worker.close(wait=False)
+
+
+def _on_running_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes event loops; `auto` is uvloop where it is installed. Raises `ImportError`."""
+    if name == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if name == "uvloop":
+            raise
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,140 @@
+"""What can be loaded before its moment, and loading it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from h5flow.runtime.hazards import Claim, Hazards, Prefetched
+from h5flow.runtime.loading import Load, RequirementLoader
+from h5flow.runtime.steps import Slice, Step
+from h5flow.runtime.tracing import Scene, Tracer, entered, scene
+from h5flow.workflow import Requirement
+
+_log = logging.getLogger(__name__)
+
+#: Values that have been loaded in vain so often in a row are left to their moment.
+_IN_VAIN = 3
+
+
+class Forecast:
+    """Which requirements are *early*: nothing that they are made of is written by a stage before theirs.
+
+    What a requirement is made of is learned from loading it at its moment. All others are *late*.
+    """
+
+    def __init__(self, hazards: Hazards, steps: Sequence[Step], source: str) -> None:
+        self._hazards = hazards
+        self._firsts: list[tuple[int, str, Requirement | None]] = [(1, source, None)] if steps else []
+        for position, step in enumerate(steps, start=1):
+            self._firsts += [(position, requirement.name, requirement) for requirement in step.own]
+        self._footprints: dict[str, frozenset[str]] = {}
+        self._in_vain: dict[str, int] = {}
+        self._version = -1
+        self._early: list[tuple[int, str, Requirement | None]] = []
+
+    def learn(self, name: str, footprint: set[str]) -> None:
+        """A requirement was made of these resources."""
+        known = self._footprints.get(name, frozenset())
+        if not footprint <= known:
+            self._footprints[name] = known | footprint
+            self._version = -1
+
+    def came(self, name: str, in_time: bool) -> None:
+        """A value that was loaded ahead was still right at its moment, or not."""
+        self._in_vain[name] = 0 if in_time else self._in_vain.get(name, 0) + 1
+        if self._in_vain[name] == _IN_VAIN:
+            self._version = -1
+            _log.info("requirement '%s' changes after it has been loaded ahead, and is loaded late from now on", name)
+
+    def early(self) -> list[tuple[int, str, Requirement | None]]:
+        """The early requirements: position of their stage, name in the cache, requirement (`None`: the source).
+
+        The lock of the hazards is held.
+        """
+        version = self._hazards.version
+        if self._version != version:
+            self._early = [
+                (position, name, requirement)
+                for position, name, requirement in self._firsts
+                if self._is_early(position, name)
+            ]
+            self._version = version
+        return self._early
+
+    def _is_early(self, position: int, name: str) -> bool:
+        footprint = self._footprints.get(name)
+        if footprint is None or self._in_vain.get(name, 0) >= _IN_VAIN:
+            return False
+        return not any(
+            1 <= writer < position for resource in footprint for writer in self._hazards.claimed(resource, Claim.WRITES)
+        )
+
+
+class Loading:
+    """Loads for the stages: ahead of time what is early, at its moment what is late or has changed since."""
+
+    def __init__(self, loader: RequirementLoader, forecast: Forecast, tracer: Tracer, source: str) -> None:
+        self._loader = loader
+        self._forecast = forecast
+        self._tracer = tracer
+        self._source = source
+        #: Whether it is known what requirements are made of; then only more is learned, from what is loaded again.
+        self.warm = False
+        #: Values that were loaded ahead and had to be loaded again.
+        self.reloads = 0
+
+    def ahead(self, item: Slice) -> None:
+        """Load what is early. What can't be loaded now is left to its moment."""
+        with self._tracer.lock:
+            early = self._forecast.early()
+        for position, name, requirement in early:
+            value = Prefetched()
+            with entered(Scene(position, (item.number, position), value)):
+                try:
+                    value.value = self._loader.load(requirement, self._source, item.rows)
+                except Exception:  # noqa: BLE001 - raised again, if it is one, at the moment of the stage
+                    value.stale = True
+            item.prefetched[name] = value
+
+    def fill(self, item: Slice, step: Step) -> None:
+        """Bring the cache up to what a stage requires; called in its scene."""
+        load = self._load_for(item) if item.prefetched or not self.warm else None
+        self._loader.update(item.cache, self._source, item.rows, step.requirements, load)
+
+    def _load_for(self, item: Slice) -> Load:
+        def load(requirement: Requirement | None, source: str, rows: slice) -> Any:
+            name = source if requirement is None else requirement.name
+            value = item.prefetched.pop(name, None)
+            if value is not None:
+                in_time = self._tracer.accept(value)
+                self._forecast.came(name, in_time)
+                if in_time:
+                    taken, value.value = value.value, None  # what is noted of it outlives the slice
+                    return taken
+                value.value = None
+                self.reloads += 1
+            acting = scene.get()
+            assert acting is not None
+            acting.footprint = set()
+            try:
+                return self._loader.load(requirement, source, rows)
+            finally:
+                self._forecast.learn(name, acting.footprint)
+                acting.footprint = None
+
+        return load
+
+
+def size_of(values: Iterable[Any]) -> int:
+    """How many bytes the arrays among some values hold."""
+    size = 0
+    for value in values:
+        if isinstance(value, np.ndarray):
+            size += value.nbytes
+            if isinstance(value, np.ma.MaskedArray):
+                size += np.ma.getmaskarray(value).nbytes if value.mask is not np.ma.nomask else 0
+    return size

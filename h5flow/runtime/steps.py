@@ -1,0 +1,83 @@
+"""What is done with a slice: one step for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from h5flow.errors import H5FlowError
+from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.hazards import Prefetched
+from h5flow.workflow import Requirement
+
+if TYPE_CHECKING:
+    from h5flow.core import H5FlowStage
+
+
+@dataclass(slots=True)
+class Slice:
+    """Rows of the source on their way through the stages, and the cache that goes with them."""
+
+    number: int
+    rows: slice
+    cache: dict[str, Any] = field(default_factory=dict)
+    #: What has been loaded ahead, by name in the cache.
+    prefetched: dict[str, Prefetched] = field(default_factory=dict)
+    #: What all components together have worked on it.
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage, and what the cache shall hold when it runs: all that it and the stages before it require."""
+
+    stage: H5FlowStage
+    where: Where
+    #: What this stage is the first to require.
+    own: tuple[Requirement, ...]
+    requirements: tuple[Requirement, ...]
+    kept: frozenset[str]
+
+    def purge(self, cache: dict[str, Any]) -> None:
+        """Remove what neither this stage nor one before it requires."""
+        for name in [name for name in cache if name not in self.kept]:
+            del cache[name]
+
+
+def steps(stages: Iterable[tuple[H5FlowStage, Where, Iterable[Requirement]]], source: str) -> tuple[Step, ...]:
+    """The steps of a loop over dataset `source`."""
+    result: list[Step] = []
+    so_far: tuple[Requirement, ...] = ()
+    for stage, where, requirements in stages:
+        own: dict[str, Requirement] = {}
+        for requirement in requirements:
+            if requirement.name not in {source, *(earlier.name for earlier in so_far)}:
+                own.setdefault(requirement.name, requirement)
+        so_far += tuple(requirements)
+        kept = frozenset(requirement.name for requirement in so_far) | {source}
+        result.append(Step(stage, where, tuple(own.values()), so_far, kept))
+    return tuple(result)
+
+
+@dataclass(slots=True)
+class Done:
+    """How far a loop got."""
+
+    slices: int = 0
+    rows: int = 0
+
+    def count(self, rows: slice) -> None:
+        """One more slice has passed all stages."""
+        self.slices += 1
+        if rows.start is not None and rows.stop is not None:
+            self.rows += max(0, rows.stop - rows.start)
+
+
+def checked_slice(rows: object, where: Where) -> slice:
+    """What a generator's `next` has returned. Raises `H5FlowError` if it is no slice."""
+    if isinstance(rows, slice):
+        return rows
+    wrong = H5FlowError(f"next() must return a slice, got {rows!r}")
+    locate(wrong, where)
+    raise wrong

@@ -1,0 +1,281 @@
+"""Who does what, where, when: tells the hazards of each access to the file, and lets it wait for its turn.
+
+Which component is at work on which slice is known from the context (`contextvars`) of the call, not from the object
+that the call goes through: a resource or a dataset handle acts for whoever uses it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from h5flow.data.observer import Rows
+from h5flow.errors import H5FlowError
+from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
+
+# Sorting more row numbers than these would cost more than it is worth to know them exactly.
+_FEW = 1024
+
+
+class Abandoned(BaseException):
+    """The run is over; what a component waits for won't come. No error, so that no component handles it."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """A component at work."""
+
+    position: int
+    #: `None` before and after the loop.
+    moment: Moment | None = None
+    #: What is being loaded ahead of its moment.
+    prefetched: Prefetched | None = None
+    #: Collects the resources that are read.
+    footprint: set[str] | None = None
+    #: Called before waiting: what is finished has to be handed on now.
+    before_waiting: Callable[[], None] | None = None
+    #: Whether this is the thread of the event loop, which must not wait.
+    on_loop: bool = False
+
+
+scene: ContextVar[Scene | None] = ContextVar("h5flow_scene", default=None)
+
+
+@contextmanager
+def entered(entering: Scene) -> Iterator[Scene]:
+    """While the component of a scene is at work."""
+    token = scene.set(entering)
+    try:
+        yield entering
+    finally:
+        scene.reset(token)
+
+
+class Tracer:
+    """The observer of a data file during a pipelined run. `lock` is that of the file, and of `turn`."""
+
+    def __init__(self, hazards: Hazards, lock: threading.RLock, turn: threading.Condition) -> None:
+        self.hazards = hazards
+        #: What makes it impossible to have more than one slice in flight.
+        self.untraceable: str | None = None
+        #: Whether slices are at work now, and whether it is one at a time.
+        self.running = False
+        self.single = True
+        #: Seconds that each component has waited for later ones.
+        self.waited: dict[int, float] = {}
+        self.lock = lock
+        self._turn = turn
+        self._waiting = 0
+        self._alone: int | None = None
+        self._users: set[int] = set()
+        self._over = False
+
+    # progress
+
+    def begin(self, number: int, rows: slice) -> None:
+        """The generator has yielded a slice."""
+        if self._alone is None and rows.start is not None and rows.stop is not None:
+            self.hazards.begin(number, int(rows.start), int(rows.stop))
+
+    def finish(self, moment: Moment) -> None:
+        """A component is done with a slice."""
+        # Without the lock: who waits says so first and looks then, so either they see this or this sees them.
+        self.hazards.finish(moment)
+        if self._waiting:
+            with self.lock:
+                self._turn.notify_all()
+
+    def end(self) -> None:
+        """Whoever waits stops."""
+        with self.lock:
+            self._over = True
+            self._turn.notify_all()
+
+    def accept(self, prefetched: Prefetched) -> bool:
+        """Whether a prefetched value is what would be loaded now; if so, it must stay so."""
+        acting = scene.get()
+        assert acting is not None
+        with self.lock:
+            for resource, rows in prefetched.reads:
+                self._wait(acting, resource, Claim.READ, rows)
+            prefetched.accepted = not prefetched.stale
+            return prefetched.accepted
+
+    # what an observer is told
+
+    def same_rows(self, resource: str, other: str) -> None:
+        """The rows of a resource are those of another one."""
+        self.hazards.same_rows(resource, other)
+
+    def length(self, resource: str, now: int) -> int:
+        """How many of the rows that there are now the component may see."""
+        acting = self._acting()
+        if acting is None or acting.moment is None or self._is_alone(acting):
+            return now
+        return self.hazards.length(acting.moment, resource, now)
+
+    def counted(self, resource: str) -> None:
+        """The component wants to know how many rows there are."""
+        self.read(resource, HOW_MANY)
+
+    def read(self, resource: str, rows: Rows, as_lookup: bool = False) -> None:
+        """The component is going to read. Waits, and raises `Conflict`."""
+        acting = self._acting()
+        if acting is None or acting.moment is None:
+            return
+        if self._over:
+            raise Abandoned
+        if self._is_alone(acting):
+            return
+        if acting.footprint is not None:
+            acting.footprint.add(resource)
+        if acting.prefetched is None:
+            self._wait(acting, resource, Claim.READ, rows)
+        self.hazards.read(acting.moment, resource, rows, acting.prefetched, as_lookup)
+
+    def before_append(self, resource: str) -> None:
+        """The component is going to append. Waits."""
+        acting = self._acting()
+        if acting is not None and acting.moment is not None and not self._is_alone(acting):
+            self._wait(acting, resource, Claim.APPEND, None)
+
+    def append(self, resource: str, length: int, grown: int) -> None:
+        """The component appends. Raises `Conflict`."""
+        acting = self._acting()
+        if acting is None:
+            return
+        if acting.moment is None:
+            self.hazards.claim(acting.position, resource, Claim.APPEND)
+        elif not self._is_alone(acting):
+            self.hazards.append(acting.moment, resource, length, grown)
+
+    def update(self, resource: str, rows: Rows, in_order: bool = False) -> None:
+        """The component is going to write to rows that exist. Waits, and raises `Conflict`."""
+        acting = self._acting()
+        if acting is not None and acting.moment is not None:
+            if self._over:
+                raise Abandoned
+            if self._is_alone(acting):
+                return
+            if isinstance(rows, np.ndarray):
+                rows = _extent(rows)
+            self._wait(acting, resource, Claim.UPDATE, rows)
+            self.hazards.update(acting.moment, resource, rows, in_order)
+
+    def exists(self, path: str, found: bool) -> bool:
+        """Whether the component is to see that there is something at a path."""
+        acting = self._acting()
+        if acting is None or acting.moment is None or self._is_alone(acting):
+            return found
+        visible = found and self.hazards.exists(acting.moment, "?" + path)
+        if not visible:
+            self.read("?" + path, None)
+        return visible
+
+    def created(self, path: str) -> None:
+        """The component is going to create something. Raises `Conflict`."""
+        acting = self._acting()
+        if acting is None:
+            return
+        if acting.moment is None:
+            self.hazards.claim(acting.position, path, Claim.APPEND)
+        elif not self._is_alone(acting):
+            self.hazards.create(acting.moment, "?" + path)
+
+    def everything(self, what: str) -> None:
+        """The component is going to use the file in a way that can't be followed. Waits, and raises `Conflict`."""
+        acting = self._acting()
+        if acting is None or acting.moment is None:
+            return
+        if acting.prefetched is not None:
+            acting.prefetched.stale = True
+            return
+        self.untraceable = self.untraceable or what
+        self._wait_until(acting, lambda: self.hazards.others_before(acting.moment))  # type: ignore[arg-type]
+        used = self.hazards.used_after(acting.moment)
+        if used is not None:
+            raise Conflict(
+                f"a component uses {what}, which can't be kept in order with {used}, used on later slices already;"
+                " run this workflow with runtime.mode: sequential"
+            )
+
+    def _acting(self) -> Scene | None:
+        """The component at work, `None` outside of the loop. Raises `Conflict` where that can't be told."""
+        acting = scene.get()
+        if acting is None and self.running:
+            if not self.single:
+                raise Conflict(
+                    "the file is used by a thread that is none of the workflow's, while several slices are in flight;"
+                    " run this workflow with runtime.mode: sequential"
+                )
+            self.untraceable = self.untraceable or "the file on threads of its own"
+        return acting
+
+    # one stage that nobody can get into the way of
+
+    @property
+    def alone(self) -> bool:
+        """Whether a single stage isn't asked what it does."""
+        return self._alone is not None
+
+    def leave_alone(self, wanted: bool) -> None:
+        """Ask nothing of a single stage if no other component uses the file; nothing is in flight now."""
+        with self.lock:
+            self._alone = 1 if wanted and self.hazards.components == 2 and self._users <= {1} else None
+
+    def _is_alone(self, acting: Scene) -> bool:
+        """Whether a component may do what it likes.
+
+        If another one turns up, which can only be one before it, that one waits until nothing is in flight
+        of which nobody knows what it does. From then on all are asked.
+        """
+        if self._alone is None:
+            self._users.add(acting.position)
+            return False
+        if self._alone == acting.position:
+            return True
+        moment = acting.moment
+        assert moment is not None
+        self._wait_until(acting, lambda: self.hazards.others_before(moment))
+        self._alone = None
+        return False
+
+    # waiting
+
+    def _wait(self, acting: Scene, resource: str, kind: int, rows: Rows) -> None:
+        moment = acting.moment
+        assert moment is not None
+        if self.hazards.awaited(moment, resource, kind, rows) is not None:
+            self._wait_until(acting, lambda: self.hazards.awaited(moment, resource, kind, rows))
+
+    def _wait_until(self, acting: Scene, awaited: Callable[[], object | None]) -> None:
+        """Wait while something is awaited; the lock is held, and let go meanwhile."""
+        if acting.on_loop:
+            raise H5FlowError(
+                "an async stage has to wait for another component here, which would stop the whole run;"
+                " use the awaitable calls: await self.data_manager.awaitable.…"
+            )
+        if acting.before_waiting is not None:
+            acting.before_waiting()
+        started = time.perf_counter()
+        self._waiting += 1
+        try:
+            while awaited() is not None:
+                if self._over:
+                    raise Abandoned
+                self._turn.wait()
+        finally:
+            self._waiting -= 1
+            self.waited[acting.position] = self.waited.get(acting.position, 0.0) + time.perf_counter() - started
+
+
+def _extent(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
+    """Rows in any order as hazards know them; of very many only the range, which is quicker found."""
+    return np.unique(rows) if len(rows) <= _FEW else (int(rows.min()), int(rows.max()) + 1)

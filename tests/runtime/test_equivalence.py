@@ -1,0 +1,138 @@
+"""Pipelined runs give the file that sequential runs give, for workflows made up at random."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from comparing import content
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from h5flow.core import H5FlowManager
+from h5flow.runtime import batches
+from h5flow.runtime.hazards import Conflict
+
+EXAMPLES = 20_000 if os.environ.get("H5FLOW_SOAK") else 500
+
+WRITES = ["append", "append", "append", "link", "append_shared", "update_source", "update_before", "update_other"]
+READS = ["read_whole", "read_last", "read_rows", "read_slice", "follow", "regions"]
+OTHERS = ["attributes", "create", "replace", "change", "discard", "add"]
+# What these do on later slices can't be known from what they do on the first ones.
+SURPRISES = {"create", "update_other"}
+SLEEPS = st.sampled_from([0, 0, 0.0005, 0.002])
+
+
+@st.composite
+def workflows(draw):
+    """A workflow's config, without mode."""
+    names = [f"s{number}" for number in range(1, draw(st.integers(1, 6)) + 1)]
+    datasets = ["raw", "shared", *names]
+    from_the_start = draw(st.integers(0, 3)) > 0
+    config = {
+        "flow": {"source": "gen", "stages": names, "drop": draw(st.lists(st.sampled_from(names), max_size=1))},
+        "gen": {
+            "classname": "Source",
+            "path": "made_up",
+            "dset_name": "raw",
+            "params": {
+                "sizes": draw(st.lists(st.sampled_from([0, 1, 1, 2, 3, 4]), min_size=6, max_size=14)),
+                "appends": draw(st.booleans()),
+                "sleep": draw(SLEEPS),
+                "rewrites": draw(st.integers(0, 7)) == 0,
+            },
+        },
+        "runtime": {
+            "queue_depth": draw(st.integers(1, 5)),
+            "loaders": draw(st.integers(1, 3)),
+            "loop": draw(st.sampled_from(["auto", "asyncio"])),
+        },
+    }
+    if draw(st.booleans()):
+        config["runtime"]["queues"] = {draw(st.sampled_from(names)): draw(st.integers(1, 3))}
+    if draw(st.integers(0, 3)) == 0:
+        config["runtime"]["max_in_flight"] = draw(st.sampled_from([1, 2, 3, "100B", "2kB"]))
+    for position, name in enumerate(names):
+        actions = draw(
+            st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "do": st.sampled_from(WRITES + READS + OTHERS),
+                        "to": st.sampled_from(datasets),
+                        "count": st.integers(0, 3),
+                        "since": st.just(0) if from_the_start else st.sampled_from([0, 0, 1, 3, 5]),
+                    }
+                ),
+                max_size=4,
+            )
+        )
+        for action in actions:
+            if action["do"] in ("follow", "regions"):
+                # not every dataset is joined to the source, and later stages are not when this one begins
+                action["to"] = draw(st.sampled_from(names))
+            if action["do"] == "link":
+                action["to"] = draw(st.sampled_from(["raw", "shared", *names[:position]]))
+                if action["to"] == "raw":
+                    action["do"] = "append"
+        config[name] = {
+            "classname": "Stage",
+            "path": "made_up",
+            "requires": draw(requirements(names, name)),
+            "params": {"actions": actions, "sleep": draw(SLEEPS)},
+        }
+    return config
+
+
+@st.composite
+def requirements(draw, names, own):
+    """Requirements on what any stage writes: over references, by row, chained, by number, and what isn't there."""
+    result = []
+    for number in range(draw(st.integers(0, 3))):
+        path = draw(
+            st.one_of(
+                st.sampled_from(["raw", "shared", *names]).map(lambda name: [name]),
+                st.lists(st.sampled_from(names), min_size=2, max_size=3),
+                st.just(["nothing"]),
+                st.just(["made/1"]),
+            )
+        )
+        name = draw(st.sampled_from([f"{own}_{number}", path[0]]))
+        result.append({"name": name, "path": path, "index_only": draw(st.integers(0, 3)) == 0})
+    return result
+
+
+def run(config, path, mode):
+    """Run a workflow; returns the problem that it met, if it is one that a pipeline may have."""
+    config = {**config, "runtime": {**config["runtime"], "mode": mode}}
+    manager = H5FlowManager(config, str(path), mpi=False)
+    try:
+        manager.init()
+        manager.run()
+        manager.finish()
+    except BaseException as error:
+        manager.abandon()
+        if isinstance(error, Conflict):
+            return error
+        raise
+    return None
+
+
+@pytest.mark.timeout(1200 if EXAMPLES == 500 else 0)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config=workflows(), cheap=st.booleans())
+def test_pipelined_is_sequential(tmp_path_factory, config, cheap):
+    folder = tmp_path_factory.mktemp("run", numbered=True)
+    note(str(config))
+    with pytest.MonkeyPatch.context() as patch:
+        if not cheap:
+            patch.setattr(batches, "CHEAP", 0.0)  # so that slices overlap however little they cost
+        assert run(config, folder / "sequential.h5", "sequential") is None
+        conflict = run(config, folder / "pipelined.h5", "pipelined")
+    if conflict is not None:
+        surprises = [action for key in config["flow"]["stages"] for action in config[key]["params"]["actions"]]
+        assert any(action["since"] > 0 or action["do"] in SURPRISES for action in surprises), conflict
+        return
+    expected, found = content(folder / "sequential.h5"), content(folder / "pipelined.h5")
+    assert found.keys() == expected.keys()
+    different = [name for name in expected if found[name] != expected[name]]
+    assert not different
