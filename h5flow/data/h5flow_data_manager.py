@@ -25,6 +25,7 @@ from h5flow.data.observer import Observer
 from h5flow.data.output_file import OutputFile
 from h5flow.data.pages import PagedDataset
 from h5flow.data.references import Reference, checked_pairs
+from h5flow.data.selection import needed_length, writable_bounds
 from h5flow.data.shared import SharedDataset, counts_from_start
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
 
@@ -281,10 +282,10 @@ class H5FlowDataManager:
             return slice(start, start + int(spec))
         with self._file.lock:
             # Only rows that are new to the component make it wait for those that append, too.
-            missing = _needed(name, spec, dataset.shape[0]) - dataset.shape[0]
+            missing = needed_length(name, spec, dataset.shape[0]) - dataset.shape[0]
             if missing > 0:
                 dataset.before_append()
-                length = _needed(name, spec, dataset.length)
+                length = needed_length(name, spec, dataset.length)
                 _check_growable(dataset, length - dataset.rows.length)
                 dataset.grow(length)
         return spec
@@ -297,9 +298,9 @@ class H5FlowDataManager:
         self._check_writable(f"write to dataset '{name}'")
         dataset = self._file.dataset(layout.normalise(name))
         if isinstance(spec, slice) and spec.step in (None, 1):
-            start, stop = _bounds(spec, dataset.shape[0])
+            start, stop = writable_bounds(spec, dataset.shape[0])
             if spec.stop is None or stop > dataset.shape[0] or spec.stop < 0 or (spec.start or 0) < 0:
-                start, stop = _bounds(spec, dataset.length)
+                start, stop = writable_bounds(spec, dataset.length)
             indices = None
         else:
             rows = dataset.select(spec)
@@ -505,26 +506,3 @@ def _check_growable(dataset: SharedDataset, more: int) -> None:
     if more > 0 and not stored.growable:
         now = dataset.rows.length
         raise DataMismatch(f"dataset '{dataset.name}' has a fixed size of {now} rows and can't grow to {now + more}")
-
-
-def _bounds(rows: slice, length: int) -> tuple[int, int]:
-    """Start and stop of a slice of rows that are to be written; the stop isn't cut at `length`."""
-    start = 0 if rows.start is None else rows.start
-    stop = length if rows.stop is None else rows.stop
-    start = max(0, start + length) if start < 0 else start
-    stop = max(0, stop + length) if stop < 0 else stop
-    return int(start), int(max(start, stop))
-
-
-def _needed(name: str, spec: Any, length: int) -> int:
-    """How many rows a dataset of `length` rows must have to hold `spec`: a slice, row numbers, or a list of these."""
-    if isinstance(spec, slice):
-        return max(length, _bounds(spec, length)[1])
-    if isinstance(spec, list | tuple) and any(isinstance(item, slice) for item in spec):
-        return max(_needed(name, item, length) for item in spec)
-    rows = np.asarray(spec)
-    if rows.dtype == bool or not (rows.size == 0 or np.issubdtype(rows.dtype, np.integer)):
-        raise DataMismatch(f"dataset '{name}': rows are reserved by number, slice or row numbers, not by {spec!r}")
-    if rows.size and rows.min() < 0:
-        raise RowsOutOfRange(f"dataset '{name}': can't reserve row {rows.min()}")
-    return max(length, int(rows.max()) + 1) if rows.size else length

@@ -57,6 +57,29 @@ def rows_of(selection: Any, length: int, what: str = "dataset", beyond: bool = F
     return RowSelection(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else RowSelection(0, 0, rows)
 
 
+def writable_bounds(rows: slice, length: int) -> tuple[int, int]:
+    """Start and stop of a slice of rows that are to be written; the stop isn't cut at `length`."""
+    start = 0 if rows.start is None else rows.start
+    stop = length if rows.stop is None else rows.stop
+    start = max(0, start + length) if start < 0 else start
+    stop = max(0, stop + length) if stop < 0 else stop
+    return int(start), int(max(start, stop))
+
+
+def needed_length(name: str, spec: Any, length: int) -> int:
+    """How many rows a dataset of `length` rows must have to hold `spec`."""
+    if isinstance(spec, slice):
+        return max(length, writable_bounds(spec, length)[1])
+    if isinstance(spec, list | tuple) and any(isinstance(item, slice) for item in spec):
+        return max(needed_length(name, item, length) for item in spec)
+    rows = np.asarray(spec)
+    if rows.dtype == bool or not (rows.size == 0 or np.issubdtype(rows.dtype, np.integer)):
+        raise DataMismatch(f"dataset '{name}': rows are reserved by number, slice or row numbers, not by {spec!r}")
+    if rows.size and rows.min() < 0:
+        raise RowsOutOfRange(f"dataset '{name}': can't reserve row {rows.min()}")
+    return max(length, int(rows.max()) + 1) if rows.size else length
+
+
 def _of_slice(selection: slice, length: int, beyond: bool) -> RowSelection:
     if beyond and selection.stop is not None and selection.stop > length and (selection.start or 0) >= 0:
         length = int(selection.stop)

@@ -9,11 +9,12 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from h5flow.data import H5FlowDataManager
 from h5flow.data.awaitable import off_loop
 from h5flow.runtime.batches import CHEAP
+from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.flight import Flight
 from h5flow.runtime.mailbox import Closed, Mailbox
@@ -21,9 +22,6 @@ from h5flow.runtime.prefetching import Loading, size_of
 from h5flow.runtime.steps import Slice, Step, checked_slice
 from h5flow.runtime.tracing import Scene, entered
 from h5flow.runtime.worker import Outcome, Worker, tell
-
-if TYPE_CHECKING:
-    from h5flow.core import H5FlowGenerator
 
 T = TypeVar("T")
 Parcel = list[Slice]
@@ -64,7 +62,7 @@ class Generating:
     """The generator as an actor: takes slices from it as the budget admits them."""
 
     def __init__(
-        self, generator: H5FlowGenerator, where: Where, worker: Worker, outbox: Mailbox[Parcel], flight: Flight
+        self, generator: Generator, where: Where, worker: Worker, outbox: Mailbox[Parcel], flight: Flight
     ) -> None:
         self._generator = generator
         self._where = where

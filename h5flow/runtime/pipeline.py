@@ -14,11 +14,12 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from h5flow.data import H5FlowDataManager
 from h5flow.runtime.actors import Committing, Generating, Parcel, Prefetching, Staging
 from h5flow.runtime.budget import Budget
+from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where
 from h5flow.runtime.flight import Failed, Flight
 from h5flow.runtime.hazards import Hazards
@@ -30,9 +31,6 @@ from h5flow.runtime.steps import Done, Step
 from h5flow.runtime.stopping import Stopped, StopRequest
 from h5flow.runtime.tracing import Tracer
 from h5flow.runtime.worker import Worker
-
-if TYPE_CHECKING:
-    from h5flow.core import H5FlowGenerator
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +62,7 @@ class Pipeline:
 
     def __init__(
         self,
-        generator: H5FlowGenerator,
+        generator: Generator,
         generator_where: Where,
         steps: Sequence[Step],
         loader: RequirementLoader,

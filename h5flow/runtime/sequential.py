@@ -7,21 +7,19 @@ import contextvars
 import inspect
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from h5flow.data import H5FlowDataManager
+from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Slice, Step, checked_slice
 from h5flow.runtime.stopping import StopRequest
 
-if TYPE_CHECKING:
-    from h5flow.core import H5FlowGenerator
-
 
 def run_slices(
-    generator: H5FlowGenerator,
+    generator: Generator,
     generator_where: Where,
     steps: Iterable[Step],
     loader: RequirementLoader,
@@ -65,7 +63,7 @@ def run_slices(
             done.count(item.rows)
 
 
-def next_slice(generator: H5FlowGenerator, runner: asyncio.Runner | None) -> Callable[[], object]:
+def next_slice(generator: Generator, runner: asyncio.Runner | None) -> Callable[[], object]:
     """A function that gives what the generator yields next, `None` at the end."""
     if runner is not None and inspect.iscoroutinefunction(generator.next):
         following: Callable[[], Any] = generator.next

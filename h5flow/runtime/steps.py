@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from h5flow.errors import H5FlowError
+from h5flow.runtime.components import Stage
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Prefetched
 from h5flow.workflow import Requirement
-
-if TYPE_CHECKING:
-    from h5flow.core import H5FlowStage
 
 
 @dataclass(slots=True)
@@ -32,7 +30,7 @@ class Slice:
 class Step:
     """A stage, and what the cache shall hold when it runs: all that it and the stages before it require."""
 
-    stage: H5FlowStage
+    stage: Stage
     where: Where
     #: What this stage is the first to require.
     own: tuple[Requirement, ...]
@@ -45,7 +43,7 @@ class Step:
             del cache[name]
 
 
-def steps(stages: Iterable[tuple[H5FlowStage, Where, Iterable[Requirement]]], source: str) -> tuple[Step, ...]:
+def steps(stages: Iterable[tuple[Stage, Where, Iterable[Requirement]]], source: str) -> tuple[Step, ...]:
     """The steps of a loop over dataset `source`."""
     result: list[Step] = []
     so_far: tuple[Requirement, ...] = ()

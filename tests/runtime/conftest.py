@@ -24,7 +24,15 @@ class Modes:
         self.monkeypatch = monkeypatch
         self.runs = 0
 
-    def run(self, mode: str, config: dict, classes: list[type], input_filename: str | None = None, **runtime):
+    def run(
+        self,
+        mode: str,
+        config: dict,
+        classes: list[type],
+        input_filename: str | None = None,
+        compression: str | None = None,
+        **runtime,
+    ):
         """Run in one mode; returns the manager, whose output is in `path`, and whose instances are still there."""
         module = ModuleType("components")
         for made in classes:
@@ -39,7 +47,7 @@ class Modes:
         sections["runtime"] = {**config.get("runtime", {}), **runtime, "mode": mode}
         self.runs += 1
         path = self.folder / f"{mode}-{self.runs}.h5"
-        manager = H5FlowManager(sections, str(path), input_filename, mpi=False)
+        manager = H5FlowManager(sections, str(path), input_filename, compression=compression, mpi=False)
         manager.path = path
         try:
             manager.init()
