@@ -35,11 +35,6 @@ class TestVisibleLength:
         hazards.append((2, FIRST), HITS, 7, 5)
         assert hazards.length((1, THIRD), HITS, 12) == 7
 
-    def test_tables_have_the_rows_of_their_dataset(self, hazards):
-        hazards.same_rows("/hits/ref/raw/ref_region", HITS)
-        hazards.append((1, FIRST), HITS, 5, 5)
-        assert hazards.length((0, SECOND), "/hits/ref/raw/ref_region", 10) == 5
-
     def test_what_has_been_created_later_is_not_there(self, hazards):
         hazards.create((2, FIRST), "?/new")
         assert not hazards.exists((1, THIRD), "?/new")
@@ -95,6 +90,15 @@ class TestWaiting:
         finish(hazards, 1, SECOND)
         hazards.update((2, SECOND), HITS, (51, 52))
         assert hazards.claimed(HITS, Claim.UPDATE) == [SECOND]
+
+    def test_rows_of_a_table_belong_to_the_slice_that_has_appended_the_rows_of_its_dataset(self, hazards):
+        region = "/hits/ref/raw/ref_region"
+        hazards.same_rows(region, HITS)
+        hazards.append((1, FIRST), HITS, 50, 5)
+        hazards.update((1, FIRST), region, (50, 55))
+        assert hazards.claimed(region, Claim.FAR_UPDATE) == []
+        hazards.update((1, FIRST), region, (49, 55))
+        assert hazards.claimed(region, Claim.FAR_UPDATE) == [FIRST]
 
     def test_slices_that_overlap_own_no_rows(self):
         hazards = Hazards(["generator", "stage"], RAW)
