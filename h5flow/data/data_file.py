@@ -64,8 +64,9 @@ class DataFile:
 
     @property
     def observer(self) -> Observer | None:
-        """Who is told of all accesses."""
-        return self._observer
+        """Who is to be told of accesses by the component at work; the lock is held."""
+        watching = self._observer
+        return None if watching is None or watching.leaves_alone() else watching
 
     @observer.setter
     def observer(self, observer: Observer | None) -> None:
@@ -235,7 +236,8 @@ class DataFile:
         with self.lock:
             found = self._shared.get((path, lookup))
             rows = self.paged(path) if found is None else found.rows
-            if self._observer is not None and not self._observer.exists(path, rows is not None):
+            observer = self.observer
+            if observer is not None and not observer.exists(path, rows is not None):
                 return None
             if found is None and rows is not None:
                 found = self._shared[path, lookup] = SharedDataset(rows, self, lookup)
@@ -252,11 +254,12 @@ class DataFile:
         """The references between two datasets, whichever side created them."""
         with self.lock:
             found = self._known_reference(one, other)
-            if self._observer is not None:
+            observer = self.observer
+            if observer is not None:
                 paths = (
                     [layout.ref_path(one, other), layout.ref_path(other, one)] if found is None else [found.pairs.path]
                 )
-                if not all(self._observer.exists(path, found is not None) for path in paths):
+                if not all(observer.exists(path, found is not None) for path in paths):
                     return None
             return found
 

@@ -17,6 +17,10 @@ class Observer(Protocol):
     lock of the data file held; it is let go while waiting.
     """
 
+    def leaves_alone(self) -> bool:
+        """Whether the component at work may do what it likes, and need not tell."""
+        ...
+
     def same_rows(self, resource: str, other: str) -> None:
         """The rows of a resource are those of another one, and appended with them."""
         ...

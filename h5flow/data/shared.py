@@ -51,16 +51,17 @@ class SharedDataset:
         """The number of rows."""
         with self._lock:
             self._check_there()
-            if self._sharing.observer is not None:
+            observer = self._sharing.observer
+            if observer is not None:
                 for path in {self.path, self._rows_of}:
-                    self._sharing.observer.counted(path)
-            return self._visible()
+                    observer.counted(path)
+            return self._visible(observer)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of all rows together; the first number may be outdated when `has` is asked."""
         with self._lock:
-            return (self._visible(), *self.row_shape)
+            return (self._visible(self._sharing.observer), *self.row_shape)
 
     def has(self, row: int) -> bool:
         """Whether a row exists."""
@@ -69,7 +70,7 @@ class SharedDataset:
     @property
     def hides_rows(self) -> bool:
         """Whether the dataset has rows that the component is not to see; the lock is held."""
-        return self._visible() < self.rows.length
+        return self._visible(self._sharing.observer) < self.rows.length
 
     def select(self, selection: Any, beyond: bool = False) -> RowSelection:
         """The rows that a selection names, as `rows_of`."""
@@ -87,9 +88,8 @@ class SharedDataset:
         if self.rows.gone:
             raise Gone(self.rows.gone)
 
-    def _visible(self) -> int:
+    def _visible(self, observer: Observer | None) -> int:
         self._check_there()
-        observer = self._sharing.observer
         if observer is None:
             return self.rows.length
         if isinstance(self.rows, RegionTable):
@@ -146,21 +146,23 @@ class SharedDataset:
     def whole(self) -> None:
         """Note that all of the dataset is going to be read, in another way; the lock is held."""
         self._check_there()
-        if self._sharing.observer is not None:
-            self._sharing.observer.read(self.path, None)
+        observer = self._sharing.observer
+        if observer is not None:
+            observer.read(self.path, None)
 
     def _observed(self, start: int, stop: int, indices: Indices | None = None) -> int:
         """Tell the observer of a read of rows `start:stop`, or `indices` among these; returns the stop, cut at the end.
 
         Who wants to know whether rows are missing has to ask for the `length` as well; a look-up always does.
         """
-        self._check_there()
         observer = self._sharing.observer
+        visible = self._visible(observer)
         if observer is None:
-            return max(start, min(stop, self.rows.length))
-        if self._lookup and stop > self._visible():
+            return max(start, min(stop, visible))
+        if self._lookup and stop > visible:
             observer.counted(self._rows_of)
-        cut = max(start, min(stop, self._visible()))
+            visible = self._visible(observer)
+        cut = max(start, min(stop, visible))
         if indices is not None and cut < stop:
             indices = indices[: np.searchsorted(indices, cut)]
         if cut > start and (indices is None or len(indices)):
@@ -180,15 +182,16 @@ class SharedDataset:
     def before_append(self) -> None:
         """Wait until it is this component's turn to append; the lock is held, and not let go before it has."""
         self._check_there()
-        if self._sharing.observer is not None:
-            self._sharing.observer.before_append(self.path)
+        observer = self._sharing.observer
+        if observer is not None:
+            observer.before_append(self.path)
 
     def grow(self, length: int) -> None:
         """Have at least `length` rows, after `before_append`."""
-        now = self.rows.length
-        if length > self._visible():
-            if self._sharing.observer is not None:
-                self._sharing.observer.append(self.path, now, max(0, length - now))
+        now, observer = self.rows.length, self._sharing.observer
+        if length > self._visible(observer):
+            if observer is not None:
+                observer.append(self.path, now, max(0, length - now))
             self.rows.grow(length)
 
     def write(self, start: int, values: Array) -> None:
@@ -219,8 +222,9 @@ class SharedDataset:
     def changing(self, rows: tuple[int, int] | Indices | None) -> None:
         """Note that rows are going to be written; the lock is held."""
         self._check_there()
-        if self._sharing.observer is not None:
-            self._sharing.observer.update(self.path, rows)
+        observer = self._sharing.observer
+        if observer is not None:
+            observer.update(self.path, rows)
 
 
 def counts_from_start(selection: Any) -> bool:

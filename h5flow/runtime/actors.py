@@ -106,6 +106,8 @@ class Generating:
     def _take(self, count: int, emit: Emit[Parcel]) -> None:
         """Take slices, in the worker's thread."""
         flight, ready = self._flight, list[Slice]()
+        own_draws = not flight.randomness.shared
+        single = flight.single
 
         def hand_on() -> None:
             if ready:
@@ -120,15 +122,15 @@ class Generating:
                 started = time.perf_counter()
                 self._scene.moment = (self._number, 0)
                 try:
-                    if flight.randomness.shared:
-                        rows = next(self._iterator, None)
-                    else:
+                    if own_draws:
                         with flight.randomness.of(self._where.component, self._number):
                             rows = next(self._iterator, None)
+                    else:
+                        rows = next(self._iterator, None)
                 except BaseException as error:
                     locate(error, self._where)
                     raise
-                if flight.single:
+                if single:
                     flight.draws.look(self._where.component)
                 if rows is None:
                     self._ended = True
@@ -148,8 +150,11 @@ class Generating:
 
     def _begun(self, rows: object, seconds: float) -> Slice:
         item = Slice(self._number, checked_slice(rows, self._where), seconds=seconds)
-        self._flight.tracer.begin(item.number, item.rows)
-        self._flight.tracer.finish((item.number, 0))
+        tracer = self._flight.tracer
+        tracer.begin(item.number, item.rows)
+        if tracer.hazards.components == 1:
+            # With stages it is the last one that counts; nobody waits for a generator.
+            tracer.finish((item.number, 0))
         self._number += 1
         return item
 
@@ -309,7 +314,8 @@ class Staging:
                 ready.clear()
 
         self._scene.before_waiting = hand_on
-        step, stage, flight = self._step, self._step.stage, self._flight
+        step, stage, flight, finish = self._step, self._step.stage, self._flight, self._flight.tracer.finish
+        own_draws = not flight.randomness.shared
         with entered(self._scene):
             now = handed_on = time.perf_counter()
             for item in parcel:
@@ -319,17 +325,17 @@ class Staging:
                 try:
                     step.purge(item.cache)
                     self._loading.fill(item, step)
-                    if flight.randomness.shared:
-                        stage.run(self._source, item.rows, item.cache)
-                    else:
+                    if own_draws:
                         with flight.randomness.of(step.where.component, item.number):
                             stage.run(self._source, item.rows, item.cache)
+                    else:
+                        stage.run(self._source, item.rows, item.cache)
                 except BaseException as error:
                     locate(error, step.where.on(item.rows))
                     raise
                 if flight.single:
                     flight.draws.look(step.where.component)
-                flight.tracer.finish(self._scene.moment)
+                finish(self._scene.moment)
                 started, now = now, time.perf_counter()
                 self._seconds = now - started
                 item.seconds += self._seconds

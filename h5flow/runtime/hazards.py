@@ -163,7 +163,7 @@ class Hazards:
     @property
     def next_number(self) -> int:
         """The number of the next slice, when all are done."""
-        return self._finished[0] + 1
+        return self._finished[self._last] + 1
 
     def finish(self, moment: Moment) -> None:
         """A component is done with a slice."""

@@ -117,7 +117,7 @@ class Tracer:
     def length(self, resource: str, now: int) -> int:
         """How many of the rows that there are now the component may see."""
         acting = self._acting()
-        if acting is None or acting.moment is None or self._is_alone(acting):
+        if acting is None or acting.moment is None:
             return now
         return self.hazards.length(acting.moment, resource, now)
 
@@ -132,8 +132,6 @@ class Tracer:
             return
         if self._over:
             raise Abandoned
-        if self._is_alone(acting):
-            return
         if acting.footprint is not None:
             acting.footprint.add(resource)
         if acting.prefetched is None:
@@ -143,7 +141,7 @@ class Tracer:
     def before_append(self, resource: str) -> None:
         """The component is going to append. Waits."""
         acting = self._acting()
-        if acting is not None and acting.moment is not None and not self._is_alone(acting):
+        if acting is not None and acting.moment is not None:
             self._wait(acting, resource, Claim.APPEND, None)
 
     def append(self, resource: str, length: int, grown: int) -> None:
@@ -153,7 +151,7 @@ class Tracer:
             return
         if acting.moment is None:
             self.hazards.claim(acting.position, resource, Claim.APPEND)
-        elif not self._is_alone(acting):
+        else:
             self.hazards.append(acting.moment, resource, length, grown)
 
     def update(self, resource: str, rows: Rows, in_order: bool = False) -> None:
@@ -162,8 +160,6 @@ class Tracer:
         if acting is not None and acting.moment is not None:
             if self._over:
                 raise Abandoned
-            if self._is_alone(acting):
-                return
             if isinstance(rows, np.ndarray):
                 rows = _extent(rows)
             self._wait(acting, resource, Claim.UPDATE, rows)
@@ -172,7 +168,7 @@ class Tracer:
     def exists(self, path: str, found: bool) -> bool:
         """Whether the component is to see that there is something at a path."""
         acting = self._acting()
-        if acting is None or acting.moment is None or self._is_alone(acting):
+        if acting is None or acting.moment is None:
             return found
         visible = found and self.hazards.exists(acting.moment, "?" + path)
         if not visible:
@@ -186,7 +182,7 @@ class Tracer:
             return
         if acting.moment is None:
             self.hazards.claim(acting.position, path, Claim.APPEND)
-        elif not self._is_alone(acting):
+        else:
             self.hazards.create(acting.moment, "?" + path)
 
     def everything(self, what: str) -> None:
@@ -230,19 +226,21 @@ class Tracer:
         with self.lock:
             self._alone = 1 if wanted and self.hazards.components == 2 and self._users <= {1} else None
 
-    def _is_alone(self, acting: Scene) -> bool:
-        """Whether a component may do what it likes.
+    def leaves_alone(self) -> bool:
+        """Whether the component at work may do what it likes.
 
         If another one turns up, which can only be one before it, that one waits until nothing is in flight
         of which nobody knows what it does. From then on all are asked.
         """
+        acting = self._acting()
+        if acting is None or acting.moment is None:
+            return False
         if self._alone is None:
             self._users.add(acting.position)
             return False
         if self._alone == acting.position:
             return True
         moment = acting.moment
-        assert moment is not None
         self._wait_until(acting, lambda: self.hazards.others_before(moment))
         self._alone = None
         return False
