@@ -279,6 +279,7 @@ class Staging:
         self._flight = flight
         self._scene = Scene(position)
         self._position = position
+        self._last = position + 1 == flight.tracer.hazards.components
         self._seconds = 0.0  # what the last slice took
         self._asynchronous = inspect.iscoroutinefunction(step.stage.run)
 
@@ -339,6 +340,8 @@ class Staging:
                 started, now = now, time.perf_counter()
                 self._seconds = now - started
                 item.seconds += self._seconds
+                if self._last:
+                    item.release()
                 ready.append(item)
                 if now - handed_on > _HAND_ON and not flight.batches.alone:
                     hand_on()
@@ -366,6 +369,8 @@ class Staging:
         await _on_loop(scene, step.stage.run, arguments, step.where.on(item.rows), self._worker, flight)
         flight.tracer.finish(moment)
         item.seconds += time.perf_counter() - started
+        if self._last:
+            item.release()
 
 
 class Committing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -97,9 +98,9 @@ class Flight:
         for item in parcel:
             self.budget.leave(item.number)
             self.done.count(item.rows)
-            # Somebody may still refer to the slice, but what it holds is to be freed now.
-            item.cache, item.prefetched = {}, {}
-        self.batches.note(sum(item.seconds for item in parcel), len(parcel))
+        seconds = sum(item.seconds for item in parcel)
+        if self.batches.note(seconds, len(parcel), time.perf_counter(), single=self.single):
+            _log.debug("slices %s: %s", "run in turn" if self.batches.alone else "overlap", self.batches.pace)
         if self.single and not self.warm:
             slices, rows = self._seen
             self._seen = (slices + len(parcel), rows + sum(item.rows.start != item.rows.stop for item in parcel))

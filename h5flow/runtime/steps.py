@@ -25,6 +25,10 @@ class Slice:
     #: What all components together have worked on it.
     seconds: float = 0.0
 
+    def release(self) -> None:
+        """Free what the slice holds, though somebody may still refer to it: no stage will look at it."""
+        self.cache, self.prefetched = {}, {}
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

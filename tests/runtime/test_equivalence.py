@@ -119,13 +119,21 @@ def run(config, path, mode):
 
 @pytest.mark.timeout(1200 if EXAMPLES == 500 else 0)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(config=workflows(), cheap=st.booleans())
-def test_pipelined_is_sequential(tmp_path_factory, config, cheap):
+@given(config=workflows(), when=st.sampled_from(["overlapping", "as measured", "changing"]), changes=st.randoms())
+def test_pipelined_is_sequential(tmp_path_factory, config, when, changes):
     folder = tmp_path_factory.mktemp("run", numbered=True)
     note(str(config))
     with pytest.MonkeyPatch.context() as patch:
-        if not cheap:
-            patch.setattr(batches, "CHEAP", 0.0)  # so that slices overlap however little they cost
+        if when == "overlapping":
+            patch.setattr(batches.Batches, "note", lambda *_, **__: False)
+        elif when == "changing":
+
+            def note_nothing(self, *_, **__):
+                self.alone = changes.random() < 0.5
+                self.size = changes.randint(1, 4) if self.alone else 1
+                return False
+
+            patch.setattr(batches.Batches, "note", note_nothing)
         assert run(config, folder / "sequential.h5", "sequential") is None
         conflict = run(config, folder / "pipelined.h5", "pipelined")
     if conflict is not None:
