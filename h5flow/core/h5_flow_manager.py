@@ -18,7 +18,7 @@ from h5flow.runtime.crew import Crew
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.pipeline import Depths, Pipeline, run_off_loop, run_on_loop
+from h5flow.runtime.pipeline import Depths, Pipeline, loop_factory, run_off_loop, run_on_loop
 from h5flow.runtime.randomness import Randomness, RandomnessPerStage
 from h5flow.runtime.sequential import run_slices
 from h5flow.runtime.steps import Done, Step, steps
@@ -196,7 +196,8 @@ class H5FlowManager:
         try:
             with stopped_by_signals() as stop:
                 if self._crew.workers:
-                    failure = run_on_loop(self._pipeline(stop).run, self.config.runtime.loop)
+                    factory = loop_factory(self.config.runtime.loop)
+                    failure = run_on_loop(self._pipeline(stop).run, factory)
                     if failure is not None:
                         raise failure
                 else:

@@ -234,9 +234,9 @@ class DataFile:
     def shared(self, path: str, lookup: bool = False) -> SharedDataset | None:
         """The dataset at an absolute path as components use it; as a `lookup`, see `SharedDataset`."""
         with self.lock:
+            observer = self.observer
             found = self._shared.get((path, lookup))
             rows = self.paged(path) if found is None else found.rows
-            observer = self.observer
             if observer is not None and not observer.exists(path, rows is not None):
                 return None
             if found is None and rows is not None:
@@ -253,8 +253,8 @@ class DataFile:
     def reference(self, one: str, other: str) -> Reference | None:
         """The references between two datasets, whichever side created them."""
         with self.lock:
-            found = self._known_reference(one, other)
             observer = self.observer
+            found = self._known_reference(one, other)
             if observer is not None:
                 paths = (
                     [layout.ref_path(one, other), layout.ref_path(other, one)] if found is None else [found.pairs.path]

@@ -171,8 +171,8 @@ class H5FlowDataManager:
     def _find(self, path: str, attributes: bool = False, asked: bool = False) -> h5py.HLObject | None:
         """What lies at a path, if it is to be seen; with `attributes`, they are going to be read."""
         with self._file.lock:
-            found = self._file.find(path)
             observer = self._file.observer
+            found = self._file.find(path)
             if observer is None:
                 return found
             if attributes:

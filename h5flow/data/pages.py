@@ -218,7 +218,7 @@ class PagedDataset:
     def read_stored(self, start: int, stop: int) -> Array:
         """As `read`, of rows that the file alone has; without the lock, between `reading` and `has_read`."""
         chunks = self._chunks
-        if chunks:
+        if chunks and stop <= chunks.length:
             touched = -(-stop // chunks.chunk_rows) - start // chunks.chunk_rows
             # Chunks are inflated whole; HDF5 keeps them, so that what the next read needs of them costs nothing.
             if 5 * (stop - start) >= 4 * touched * chunks.chunk_rows:

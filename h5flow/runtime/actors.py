@@ -80,7 +80,7 @@ class Generating:
         loop = asyncio.get_running_loop()
 
         def stopping() -> None:
-            loop.call_soon_threadsafe(flight.changed)
+            tell(loop, flight.changed)
 
         flight.stop.listen(stopping)
         asynchronous = inspect.iscoroutinefunction(self._generator.next)
@@ -180,9 +180,10 @@ async def _on_loop(
         try:
             with entered(scene), flight.randomness.of(where.component, number):
                 return Outcome(await function(*arguments))
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - it is handed on
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             return Outcome(error=error)
 
     outcome = await asyncio.get_running_loop().create_task(guarded())
@@ -293,17 +294,20 @@ class Staging:
             if self._asynchronous:
                 for item in parcel:
                     await self._process_on_loop(item)
-                    await self._outbox.put([item])
+                    await self._hand_on([item])
                 continue
             while self._seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
                 parcel = parcel + more
             work = parcel
             async for done in streamed(self._worker, lambda emit, work=work: self._process(work, emit), self._flight):  # type: ignore[misc]
-                if not self._flight.batches.alone:
-                    for item in done:
-                        self._flight.budget.charge(item.number, size_of(item.cache.values()))
-                await self._outbox.put(done)
+                await self._hand_on(done)
         self._outbox.close()
+
+    async def _hand_on(self, parcel: Parcel) -> None:
+        for item in parcel:
+            if item.size is not None:
+                self._flight.budget.charge(item.number, item.size)
+        await self._outbox.put(parcel)
 
     def _process(self, parcel: Parcel, emit: Emit[Parcel]) -> None:
         """Process slices, in the worker's thread."""
@@ -340,10 +344,13 @@ class Staging:
                 started, now = now, time.perf_counter()
                 self._seconds = now - started
                 item.seconds += self._seconds
+                alone = flight.batches.alone
+                if not alone or item is parcel[-1]:
+                    item.size = size_of(item.cache.values())
                 if self._last:
                     item.release()
                 ready.append(item)
-                if now - handed_on > _HAND_ON and not flight.batches.alone:
+                if now - handed_on > _HAND_ON and not alone:
                     hand_on()
                     handed_on = now
         hand_on()
@@ -369,6 +376,7 @@ class Staging:
         await _on_loop(scene, step.stage.run, arguments, step.where.on(item.rows), self._worker, flight)
         flight.tracer.finish(moment)
         item.seconds += time.perf_counter() - started
+        item.size = size_of(item.cache.values())
         if self._last:
             item.release()
 

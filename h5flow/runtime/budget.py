@@ -33,6 +33,13 @@ class Budget:
             return True
         return (self.slices is None or len(self._charged) < self.slices) and self._has_room()
 
+    def room(self) -> int | None:
+        """How many slices may enter together when none is in flight, at least one; `None` for any number."""
+        bounds = [] if self.slices is None else [self.slices]
+        if self.size is not None and self._expected:
+            bounds.append(self.size // self._expected)
+        return max(1, min(bounds)) if bounds else None
+
     def may_load(self, number: int) -> bool:
         """Whether something may be loaded for a slice in flight: there is room, or it is the oldest one."""
         return self._has_room() or number == next(iter(self._charged))

@@ -71,7 +71,10 @@ class Flight:
     @property
     def batch(self) -> int:
         """How many slices the generator takes at a time."""
-        return 1 if self.single else self.batches.size
+        if self.single:
+            return 1
+        room = self.budget.room()
+        return self.batches.size if room is None else min(room, self.batches.size)
 
     async def admission(self) -> None:
         """Wait until the generator may go on, or shall stop."""

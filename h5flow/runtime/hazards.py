@@ -170,11 +170,6 @@ class Hazards:
         number, position = moment
         self._finished[position] = number
 
-    def is_finished(self, moment: Moment) -> bool:
-        """Whether a component is done with a slice."""
-        number, position = moment
-        return self._finished[position] >= number
-
     def others_before(self, moment: Moment) -> Moment | None:
         """A moment before this one that is still to come."""
         number, position = moment

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from h5flow.data import H5FlowDataManager
+from h5flow.errors import UsageError
 from h5flow.runtime.actors import Committing, Generating, Parcel, Prefetching, Staging
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.components import Generator
@@ -35,6 +36,7 @@ from h5flow.runtime.worker import Worker
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 # Threads that read return to Python often; at the usual 5 ms a stage of pure Python would starve them.
 _SWITCH_INTERVAL = 5e-4
@@ -183,12 +185,11 @@ def _switching_often() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def run_on_loop(main: Callable[[], Any], loop: str) -> Any:
-    """The result of a coroutine function, run on an event loop of its own (`auto`, `uvloop` or `asyncio`).
+def run_on_loop(main: Callable[[], Any], factory: LoopFactory | None) -> Any:
+    """The result of a coroutine function, run on an event loop that `factory` makes.
 
     Where a loop is running already, as in a notebook, it gets a thread of its own.
     """
-    factory = loop_factory(loop)
 
     def run() -> Any:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -219,14 +220,16 @@ def _on_running_loop() -> bool:
     return True
 
 
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What makes event loops; `auto` is uvloop where it is installed. Raises `ImportError`."""
+def loop_factory(name: str) -> LoopFactory | None:
+    """What makes event loops: `uvloop`, `asyncio`, or `auto`, which is uvloop where it is installed."""
     if name == "asyncio":
         return None
     try:
         import uvloop
-    except ImportError:
+    except ImportError as error:
         if name == "uvloop":
-            raise
+            raise UsageError(
+                "runtime.loop: uvloop isn't installed; pip install uvloop, or set runtime.loop to auto"
+            ) from error
         return None
     return uvloop.new_event_loop

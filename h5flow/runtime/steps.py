@@ -24,6 +24,8 @@ class Slice:
     prefetched: dict[str, Prefetched] = field(default_factory=dict)
     #: What all components together have worked on it.
     seconds: float = 0.0
+    #: How many bytes its cache held when a stage was done with it, `None` where that wasn't looked at.
+    size: int | None = None
 
     def release(self) -> None:
         """Free what the slice holds, though somebody may still refer to it: no stage will look at it."""

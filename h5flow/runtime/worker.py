@@ -7,7 +7,7 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -31,10 +31,10 @@ class Outcome(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
-def tell(loop: asyncio.AbstractEventLoop, function: Callable[[T], object], argument: T) -> None:
+def tell(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
     """Call a function on an event loop, unless nobody is there any more because the run was stopped at once."""
     try:
-        loop.call_soon_threadsafe(function, argument)
+        loop.call_soon_threadsafe(function, *arguments)
     except RuntimeError:
         if not loop.is_closed():
             raise
@@ -94,11 +94,3 @@ class Worker:
                 return
             call()
             del call  # what it refers to is to be freed now
-
-
-def inline(function: Callable[[], T]) -> T:
-    """Make a call here: what `Worker.call` does where there are no workers."""
-    return function()
-
-
-Call = Callable[[Callable[[], Any]], Any]

@@ -412,7 +412,13 @@ class TestReferences:
 
     @pytest.mark.parametrize(
         "refs",
-        [[], np.zeros((0, 2)), np.zeros((0, 2), "u8"), np.ma.masked_array(np.zeros((2, 2), int), mask=True)],
+        [
+            [],
+            np.zeros((0, 2)),
+            np.zeros((0, 2), "u8"),
+            np.ma.zeros((0, 2), int),
+            np.ma.masked_array(np.zeros((2, 2), int), mask=True),
+        ],
     )
     def test_no_references(self, linked, refs):
         linked.write_ref("A", "B", refs)

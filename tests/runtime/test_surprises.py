@@ -5,14 +5,17 @@ The file is that of sequential mode, or the run ends with a `Conflict`; it is ne
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import numpy as np
 import pytest
 from comparing import content
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
+from h5flow.modules import H5FlowDatasetLoopGenerator
 from h5flow.runtime import batches
 from h5flow.runtime.hazards import Conflict
 
@@ -391,3 +394,127 @@ def test_rows_of_python_objects(modes):
     with h5py.File(manager.path) as found, h5py.File(expected.path) as wanted:
         for name in ("texts/data", "looks/data"):
             assert found[name][:].tolist() == wanted[name][:].tolist()
+
+
+@pytest.mark.parametrize("who", ["stage", "generator"])
+def test_an_await_that_is_cancelled_ends_the_run(modes, who):
+    """As with any other exception that users' code raises."""
+
+    class Awaits(H5FlowStage):
+        async def run(self, source_name, source_slice, cache):
+            if who == "stage" and source_slice.start == 4 * SIZE:
+                raise asyncio.CancelledError
+
+    class Cancelled(Before):
+        async def next(self):
+            if who == "generator" and self.number == 4:
+                raise asyncio.CancelledError
+            return super().next()
+
+    changed = {
+        "flow": {"source": "gen", "stages": ["awaits"]},
+        "gen": {"classname": "Cancelled", "dset_name": "raw"},
+        "awaits": {"classname": "Awaits"},
+    }
+    for mode in ("sequential", "pipelined"):
+        with pytest.raises(asyncio.CancelledError):
+            modes.run(mode, changed, [Cancelled, Awaits])
+
+
+LATE_LOOKS = {
+    "exists": lambda dm: dm.exists("late"),
+    "ref_exists": lambda dm: dm.ref_exists("raw", "two"),
+    "attr_exists": lambda dm: dm.attr_exists("late", "a"),
+    "get_attrs": lambda dm: dm.get_attrs("late")["a"],
+    "get_dset": lambda dm: dm.get_dset("late").name,
+    "rows": lambda dm: dm["late", 0:2].tolist(),
+    "path": lambda dm: dm["late"].name,
+    "create": lambda dm: dm.create_dset("late", "i8"),
+}
+
+
+@pytest.mark.parametrize("look", LATE_LOOKS)
+def test_a_generator_that_begins_late_to_look_sees_what_a_lone_stage_has_made(cheap_modes, monkeypatch, look):
+    monkeypatch.setattr(f"{__name__}.SLICES", 1000)
+
+    class Looks(Before):
+        def init(self):
+            super().init()
+            self.data_manager.create_dset("two", "i8")
+
+        def next(self):
+            if self.number == 600:
+                self.seen = LATE_LOOKS[look](self.data_manager)
+            return super().next()
+
+    class Makes(H5FlowStage):
+        def run(self, source_name, source_slice, cache):
+            if source_slice.start == 590 * SIZE:
+                self.data_manager.create_dset("late", "i8")
+                self.data_manager.reserve_data("late", 5)
+                self.data_manager.set_attrs("late", a=1)
+                self.data_manager.create_ref("raw", "two")
+
+    changed = {
+        "flow": {"source": "gen", "stages": ["makes"]},
+        "gen": {"classname": "Looks", "dset_name": "raw"},
+        "makes": {"classname": "Makes"},
+    }
+    expected = cheap_modes.run("sequential", changed, [Looks, Makes]).generator.seen
+    assert cheap_modes.run("pipelined", changed, [Looks, Makes]).generator.seen == expected
+
+
+@pytest.mark.parametrize(("limit", "most"), [(3, 3), ("4MiB", 5)])
+def test_a_batch_of_cheap_slices_keeps_to_the_budget(cheap_modes, monkeypatch, limit, most):
+    monkeypatch.setattr(f"{__name__}.SLICES", 600)
+
+    class Counts(Before):
+        most = done = 0
+
+        def next(self):
+            if self.number > 100:
+                Counts.most = max(Counts.most, self.number + 1 - Counts.done)
+            return super().next()
+
+    class Holds(H5FlowStage):
+        def run(self, source_name, source_slice, cache):
+            cache["large"] = np.empty(1 << 20, "u1")
+
+    class Last(H5FlowStage):
+        def run(self, source_name, source_slice, cache):
+            Counts.done += 1
+
+    changed = {
+        "flow": {"source": "gen", "stages": ["holds", "last"]},
+        "gen": {"classname": "Counts", "dset_name": "raw"},
+        "holds": {"classname": "Holds"},
+        "last": {"classname": "Last"},
+    }
+    cheap_modes.run("pipelined", changed, [Counts, Holds, Last], max_in_flight=limit)
+    assert 1 <= Counts.most <= most
+
+
+def test_rows_reserved_while_the_input_is_read_by_chunks(modes, tmp_path):
+    """Chunks are read past HDF5, where they were found; rows that came later have none there."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for name in ("x", "y"):
+            rows = np.arange(10.0 * 16384)
+            file.create_dataset(f"{name}/data", data=rows, chunks=(16384,), maxshape=(None,))
+
+    class Grows(H5FlowStage):
+        def init(self, source_name):
+            self.data_manager.create_dset("sums", "f8")
+
+        def run(self, source_name, source_slice, cache):
+            dm = self.data_manager
+            total = dm["y", 0:131072].sum()
+            rows = dm.reserve_data("y", 32768)
+            total += dm.get_dset("y")[::1000].sum() + dm["y", rows].sum()
+            dm.write_data("sums", dm.reserve_data("sums", 1), total)
+
+    changed = {
+        "flow": {"source": "loop", "stages": ["grows"]},
+        "loop": {"classname": "H5FlowDatasetLoopGenerator", "dset_name": "x", "params": {"chunk_size": 65536}},
+        "grows": {"classname": "Grows"},
+    }
+    modes.same(changed, [H5FlowDatasetLoopGenerator, Grows], str(tmp_path / "in.h5"))

@@ -43,7 +43,6 @@ class ChunkWriter:
             raise Unsupported("it is not compressed with gzip")
         self._dataset = dataset
         self._level = self._format.level if level is None else level
-        self.chunk_rows = self._format.chunk_rows
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> ChunkWriter | None:
