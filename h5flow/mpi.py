@@ -5,9 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from h5flow.errors import H5FlowError, UsageError
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpi4py.MPI import Intracomm
 
 # How the launchers of the common MPI implementations tell a process how many ranks there are.
@@ -38,3 +44,47 @@ def launched_ranks() -> int:
     """The number of ranks that a launcher has started, found without importing MPI."""
     counts = (os.environ.get(variable, "") for variable in _LAUNCHED_RANKS)
     return max([1, *(int(count) for count in counts if count.isdigit())])
+
+
+class OnFirstRank(H5FlowError):
+    """Rank 0 has failed at what all ranks need, and says why."""
+
+
+def check_launch(ranks: int) -> None:
+    """Raise `UsageError` where several ranks were started that can't work together."""
+    if not available():
+        raise UsageError(
+            f"started on {ranks} ranks, but mpi4py can't be used: pip install 'h5flow-async[mpi]', leave out --nompi"
+            " and H5FLOW_NOMPI, or start it without mpiexec"
+        )
+    from mpi4py import MPI
+
+    size = MPI.COMM_WORLD.Get_size()
+    if size != ranks:
+        raise UsageError(
+            f"mpiexec has started {ranks} ranks, but mpi4py sees {size}: they belong to different MPI installations;"
+            " use the mpiexec of the MPI that mpi4py was built with (python -c 'from mpi4py import MPI;"
+            " print(MPI.Get_library_version())')"
+        )
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise UsageError(
+            "MPI was started without MPI_THREAD_MULTIPLE, which is needed since ranks exchange messages while stages"
+            " run: unset MPI4PY_RC_THREAD_LEVEL, or choose an MPI that was built with thread support"
+        )
+
+
+def on_first_rank(comm: Intracomm, function: Callable[[], T]) -> T:
+    """What a call gives on rank 0, for all ranks. Collective. Raises what it raises, elsewhere `OnFirstRank`."""
+    if comm.Get_rank() == 0:
+        try:
+            value = function()
+        except Exception as error:
+            comm.bcast((f"{type(error).__name__}: {error}", None))
+            raise
+        comm.bcast((None, value))
+        return value
+    failure, given = comm.bcast(None)
+    if failure is not None:
+        raise OnFirstRank(failure)
+    result: T = given
+    return result

@@ -20,9 +20,12 @@ class Component:
         self.data_manager = data_manager
         self.rank: int = data_manager.rank
         self.size: int = data_manager.size
+        if self.size > 1:
+            # One of its own, so that what components do at the same time can't meet.
+            self.comm = data_manager.comm.Dup()
 
     @cached_property
     def comm(self) -> Any:
-        """The MPI communicator, `None` without MPI."""
+        """The MPI communicator, `None` without MPI. Collective calls on it can't meet those of other components."""
         # Made on first use: a run on one process whose modules never ask doesn't have to start MPI.
         return self.data_manager.comm

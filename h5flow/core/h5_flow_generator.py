@@ -56,6 +56,6 @@ class H5FlowGenerator(Component):
     def __next__(self) -> slice:
         """The next slice. Raises `StopIteration` when all ranks are done. Collective."""
         rows = self.next()
-        if rows == self.EMPTY:
+        if rows == self.EMPTY and self.data_manager.all_done():
             raise StopIteration
         return rows

@@ -13,6 +13,7 @@ from h5flow.core.registry import resources
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import DiscoveryError, InvalidReference
+from h5flow.ranks import AFTER, BEFORE, LOOP
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.crew import Crew
 from h5flow.runtime.failure import Where, locate
@@ -23,7 +24,7 @@ from h5flow.runtime.randomness import Randomness, RandomnessPerStage
 from h5flow.runtime.sequential import run_slices
 from h5flow.runtime.steps import Done, Step, steps
 from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
-from h5flow.runtime.tracing import Tracer
+from h5flow.runtime.tracing import Tracer, acting_at
 from h5flow.runtime.worker import Worker
 from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format_requirements, get_class
 from h5flow.workflow.sizes import parse_size
@@ -83,7 +84,7 @@ class H5FlowManager:
             if self._copies_input and input_filename:
                 self.data_manager.start_with_copy_of(input_filename)
             else:
-                self._output.prepare(None)
+                self.data_manager.prepare(None)
             self.configure_resources(self.config, input_filename, start_position, end_position)
             self.configure_generator(input_filename, self.config, start_position, end_position)
             self.configure_flow(self.config)
@@ -105,6 +106,12 @@ class H5FlowManager:
         if self._crew.workers:
             self.data_manager.observe(self._tracer)
             self.data_manager.raw_chunks = self.config.runtime.raw_chunks
+            ranks = self.data_manager.ranks
+            if ranks is not None:
+                self._tracer.passed = ranks.coordination.passed
+                ranks.coordination.at_work = self._tracer.at_work
+                ranks.coordination.before_waiting = self._tracer.before_waiting
+                ranks.coordination.acting_at = acting_at
         self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
 
     def configure_resources(
@@ -182,10 +189,10 @@ class H5FlowManager:
         """Call `init` of resources, generator and stages, in this order."""
         source = self.generator.dset_name
         for resource, where in self._resources:
-            self._located(None, where, resource.init, source)
-        self._located(0, self._generator_where, self.generator.init)
+            self._together(BEFORE, None, where, resource.init, source)
+        self._together(BEFORE, 0, self._generator_where, self.generator.init)
         for position, (stage, where, _) in enumerate(self._stages, start=1):
-            self._located(position, where, stage.init, source)
+            self._together(BEFORE, position, where, stage.init, source)
 
     def run(self) -> None:
         """Run all stages on each slice, until all ranks have no more.
@@ -193,8 +200,12 @@ class H5FlowManager:
         Works in a script, in a thread, and in a notebook, where an event loop is running already. On a first
         SIGINT or SIGTERM the slices in flight are finished, on a second it stops at once; both raise `Stopped`.
         """
+        ranks = self.data_manager.ranks
         try:
             with stopped_by_signals() as stop:
+                if ranks is not None:
+                    ranks.stop = stop.make_elsewhere
+                    ranks.coordination.enter(LOOP)
                 if self._crew.workers:
                     factory = loop_factory(self.config.runtime.loop)
                     failure = run_on_loop(self._pipeline(stop).run, factory)
@@ -212,6 +223,8 @@ class H5FlowManager:
 
     async def run_async(self) -> None:
         """Run all stages on each slice, on the event loop of the caller."""
+        if self.data_manager.ranks is not None:
+            self.data_manager.ranks.coordination.enter(LOOP)
         if self._crew.workers:
             failure = await self._pipeline(StopRequest()).run()
             if failure is not None:
@@ -265,16 +278,18 @@ class H5FlowManager:
     def finish(self) -> None:
         """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish."""
         source = self.generator.dset_name
-        self._located(0, self._generator_where, self.generator.finish)
+        self._fence(AFTER)
+        self._together(AFTER, 0, self._generator_where, self.generator.finish)
         for position, (stage, where, _) in enumerate(self._stages, start=1):
-            self._located(position, where, stage.finish, source)
+            self._together(AFTER, position, where, stage.finish, source)
         for resource, where in self._resources:
-            self._located(None, where, resource.finish, source)
-        if self.config.runtime.strict and (dangling := self.data_manager.dangling_references()):
+            self._together(AFTER, None, where, resource.finish, source)
+        first = self.data_manager.rank == 0
+        if self.config.runtime.strict and first and (dangling := self.data_manager.dangling_references()):
             raise InvalidReference(f"output '{self.data_manager.filepath}': {'; '.join(dangling)}")
         self._crew.dismiss()
         self.data_manager.finish()
-        if self._publishes:
+        if self._publishes and first:
             self._output.publish()
 
     def abandon(self) -> None:
@@ -332,6 +347,19 @@ class H5FlowManager:
             },
         )
         return component, where
+
+    def _together(self, part: int, position: int | None, where: Where, call: Callable[..., T], *args: Any) -> None:
+        """Make a call before or after the loop, as all ranks do; then they see what each of them has written."""
+        if self.data_manager.ranks is not None:
+            self.data_manager.ranks.coordination.enter(part)
+        self._located(position, where, call, *args)
+        self._fence(part)
+
+    def _fence(self, part: int) -> None:
+        """Have what any rank has written be seen by all."""
+        if self.data_manager.ranks is not None:
+            self.data_manager.ranks.coordination.enter(part)
+            self.data_manager.fence()
 
     def _located(self, position: int | None, where: Where, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Make a call of a component, on its thread; an error that it raises says where it happened."""

@@ -39,7 +39,9 @@ def run_workflows(
     if not configs:
         raise UsageError("no workflow to run")
     if (ranks := mpi.launched_ranks()) > 1:
-        raise UsageError(f"started on {ranks} ranks, but a workflow runs on one process: start it without mpiexec")
+        if nompi:
+            raise UsageError(f"started on {ranks} ranks with --nompi: start it without mpiexec")
+        mpi.check_launch(ranks)
     if any(_loops_over_input(config) for config in configs):
         # Before the input is copied, which may take long.
         check_positions(start_position, end_position)
@@ -78,7 +80,10 @@ def run_workflows(
         # opens the file by itself finds none, or an older output; with the working file it would be worse off,
         # for if it were first to open it, the data manager could not open it for writing any more.
         input_filename = output_filename
-    output.publish()
+    if ranks == 1:
+        output.publish()
+    else:
+        mpi.on_first_rank(mpi.world(), output.publish)
     return counts
 
 

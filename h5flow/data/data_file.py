@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -20,11 +20,15 @@ import numpy.typing as npt
 
 from h5flow.data import layout
 from h5flow.data.observer import Observer
-from h5flow.data.pages import PageCache, PagedDataset, RegionTable
+from h5flow.data.pages import PageCache, PagedDataset, PairTable, RegionTable
+from h5flow.data.ranks import Ranks
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.errors import DataMismatch, FileError, H5FlowError, NotInFile
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +36,9 @@ _log = logging.getLogger(__name__)
 class DataFile:
     """Datasets and references by name, in the output or, where they are to be dropped, in the temporary file."""
 
-    def __init__(self, path: str, mode: str, drop: tuple[str, ...], compression: str | None) -> None:
+    def __init__(
+        self, path: str, mode: str, drop: tuple[str, ...], compression: str | None, comm: Intracomm | None = None
+    ) -> None:
         self.path = path
         self.mode = mode
         self.drop = tuple(layout.normalise(name) for name in drop)
@@ -52,6 +58,11 @@ class DataFile:
         self._shared: dict[tuple[str, bool], SharedDataset] = {}
         self._references: dict[tuple[str, str], Reference] = {}
         self._absent: set[tuple[str, str]] = set()
+        #: With the other ranks that write the file, if there are any.
+        self.ranks: Ranks | None = None
+        if comm is not None and comm.Get_size() > 1 and mode != "r":
+            self.ranks = Ranks(comm, self)
+            self._cache.others = True
 
     @property
     def raw_chunks(self) -> bool:
@@ -79,10 +90,18 @@ class DataFile:
     def main(self) -> Storage:
         """The output, opened on first use."""
         if self._main is None:
-            self._main = self._opened(self.path, self.mode)
-            if self.mode in ("w", "w-", "x"):
-                self.mode = "a"  # opening once more must not lose what has been written
+            self.open()
+        assert self._main is not None
         return self._main
+
+    def open(self, original: str | None = None) -> None:
+        """Open the output, on all ranks together; `original` is a file of which it is a copy that nobody changes."""
+        if self.ranks is not None:
+            self._main = self.ranks.opened(original)
+        else:
+            self._main = self._opened(self.path, self.mode)
+        if self.mode in ("w", "w-", "x"):
+            self.mode = "a"  # opening once more must not lose what has been written
 
     @property
     def is_open(self) -> bool:
@@ -124,15 +143,22 @@ class DataFile:
             self._shared.clear()
             self._cache = PageCache(self.turn)
             self._cache.raw_chunks = self._raw_chunks
+            self._cache.others = self.ranks is not None
         return storages
 
     def finish(self) -> None:
         """Delete what is to be dropped from the output, and close."""
+        if self.ranks is not None:
+            self.ranks.finish(self._finish)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
         try:
             if self.drop and self.mode != "r" and (self.is_open or Path(self.path).exists()):
                 for name in self.drop:
                     if name in self.main.file:
-                        self.delete(name)
+                        self.delete(name, carried_out=True)
             self.close()
         finally:
             self.remove_temporary()
@@ -174,7 +200,11 @@ class DataFile:
         self._cache.settle()
 
     def _opened(self, path: str, mode: str) -> Storage:
-        return SerialStorage(path, mode)
+        return SerialStorage(path, mode) if self.ranks is None else self.ranks.storage(path, mode)
+
+    def pages(self) -> list[PagedDataset]:
+        """All datasets that have been used."""
+        return list(self._paged.values())
 
     def _open_storages(self) -> Iterator[Storage]:
         if self._main is not None:
@@ -227,7 +257,8 @@ class DataFile:
                 self._known_reference(of, other)
             if path not in self._paged:
                 name = path[1 : -len("/data")] if path.endswith("/data") else path
-                self._paged[path] = PagedDataset(name, path, stored, self._cache)
+                kind = PairTable if layout.is_reference(path) else PagedDataset
+                self._paged[path] = kind(name, path, stored, self._cache)
             return self._paged[path]
         return None
 
@@ -317,8 +348,13 @@ class DataFile:
 
     # changes
 
-    def create_dataset(self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...]) -> None:
-        """Create a dataset without rows, unless it exists. Raises `DataMismatch` if it exists otherwise."""
+    def create_dataset(
+        self, name: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], carried_out: bool = False
+    ) -> None:
+        """Create a dataset without rows, unless it exists. Raises `DataMismatch` if it exists otherwise.
+
+        Here and below, what changes the structure is `carried_out` when all ranks have agreed on it.
+        """
         path = layout.data_path(name)
         existing = self.shared(path)
         if existing is not None:
@@ -337,13 +373,16 @@ class DataFile:
                 f"dataset '{name}': type {np.dtype(dtype)} can't be stored ({error}); for text use bytes ('S8')"
                 " or h5py.string_dtype()"
             ) from error
+        if self.ranks is not None and not carried_out:
+            self.ranks.structure(self.create_dataset, name, dtype, row_shape, True)
+            return
         self.creating(path)
         storage = self.storage_of(name)
         self.check_free(storage, path, f"dataset '{name}'")
         stored = storage.create(path, dtype, row_shape, self._compression(storage))
         self._paged[path] = PagedDataset(name, path, stored, self._cache)
 
-    def create_reference(self, parent: str, child: str) -> None:
+    def create_reference(self, parent: str, child: str, carried_out: bool = False) -> None:
         """Create references without entries, unless they exist. Raises if the other side created them."""
         existing = self.reference(parent, child)
         if existing is not None:
@@ -354,6 +393,9 @@ class DataFile:
             return
         for name in (parent, child):
             self.dataset(name)
+        if self.ranks is not None and not carried_out:
+            self.ranks.structure(self.create_reference, parent, child, True)
+            return
         self.creating(layout.ref_path(parent, child))
         if self._observer is not None:
             for name in {parent, child}:
@@ -407,11 +449,36 @@ class DataFile:
             if self._observer is not None:
                 self._observer.everything(what)
 
-    def delete(self, name: str) -> None:
+    def set_attributes(self, path: str, attributes: dict[str, Any], carried_out: bool = False) -> None:
+        """Set attributes of a group, which is made if needed. Raises `DataMismatch`."""
+        if self.ranks is not None and not carried_out:
+            self.ranks.structure(self.set_attributes, path, attributes, True)
+            return
+        if self._observer is not None:
+            self._observer.update(f"@{path}", None)
+        group = self.find(path)
+        if group is None:
+            self.creating(path)
+            storage = self.storage_of(path)
+            self.check_free(storage, path, f"group '{path}' for attributes", as_group=True)
+            group = storage.file.require_group(path)
+        for key, value in attributes.items():
+            try:
+                group.attrs[key] = value
+            except (TypeError, ValueError, OSError) as error:
+                kind = type(value).__name__
+                raise DataMismatch(
+                    f"attribute '{key}' of '{path}': a value of type {kind} can't be stored: {error}"
+                ) from error
+
+    def delete(self, name: str, carried_out: bool = False) -> None:
         """Remove what lies at a path, and the references that involve any dataset in it. Raises `NotInFile`."""
         found = self.find(name)
         if found is None or not name:
             raise NotInFile(f"'{name}' isn't in '{self.path}'")
+        if self.ranks is not None and not carried_out:
+            self.ranks.structure(self.delete, name, True)
+            return
         self.flush()
         for dataset in self._datasets_in(found):
             for reference in self.references_of(dataset):

@@ -7,7 +7,7 @@ import itertools
 import logging
 import operator
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -28,6 +28,11 @@ from h5flow.data.references import Reference, checked_pairs
 from h5flow.data.selection import needed_length, writable_bounds
 from h5flow.data.shared import SharedDataset, counts_from_start
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+    from h5flow.data.ranks import Ranks
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +61,7 @@ class H5FlowDataManager:
         compression: str | None = None,
         *,
         output: OutputFile | None = None,
+        comm: Intracomm | None = None,
     ) -> None:
         self.filepath = filepath
         self.mode = mode
@@ -65,7 +71,8 @@ class H5FlowDataManager:
         self._mpi = mpi
         self._output = output
         path = filepath if output is None else output.working
-        self._file = DataFile(path, mode, tuple(self.drop_list), compression)
+        self._comm = comm if comm is not None else self._world()
+        self._file = DataFile(path, mode, tuple(self.drop_list), compression, self._comm)
         self._lease = Lease(self._file)
 
     def __repr__(self) -> str:
@@ -94,17 +101,27 @@ class H5FlowDataManager:
     @property
     def comm(self) -> Any:
         """The communicator of the ranks that share the file, `None` without MPI."""
-        return mpi.world() if self.mpi_flag and mpi.available() else None
+        return self._comm if self._comm is not None else self._world(imported=True)
+
+    def _world(self, imported: bool = False) -> Intracomm | None:
+        """All ranks. MPI is imported only if there are several, or where it is needed."""
+        wanted = self.mpi_flag if imported else self._mpi is not False and mpi.launched_ranks() > 1
+        return mpi.world() if wanted and mpi.available() else None
 
     @property
     def rank(self) -> int:
         """Number of this rank."""
-        return 0
+        return 0 if self._comm is None else self._comm.Get_rank()
 
     @property
     def size(self) -> int:
         """Number of ranks."""
-        return 1
+        return 1 if self._comm is None else self._comm.Get_size()
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """This rank among those that write the file, if there are others."""
+        return self._file.ranks
 
     @property
     def fh(self) -> h5py.File:
@@ -123,9 +140,19 @@ class H5FlowDataManager:
     def start_with_copy_of(self, path: str) -> None:
         """Have the file begin as a copy of another one, unless it is the same. Only the first call counts."""
         if self._output is not None:
-            self._output.prepare(path)
+            self.prepare(path)
         else:
             self._file.start_with_copy_of(path)
+
+    def prepare(self, source: str | None) -> None:
+        """Have the output begin as a copy of a file, or as it is, or empty, and open it. Collective."""
+        output = self._output
+        assert output is not None
+        if self._comm is None or self.size == 1:
+            output.prepare(source)
+            return
+        if not self._file.is_open:
+            self._file.open(mpi.on_first_rank(self._comm, lambda: output.prepare(source)))
 
     # what there is
 
@@ -239,22 +266,7 @@ class H5FlowDataManager:
         self._check_writable(f"set attributes of '{name}'")
         path = layout.normalise(name)
         with self._file.lock:
-            if self._file.observer is not None:
-                self._file.observer.update(f"@{path}", None)
-            group = self._file.find(path)
-            if group is None:
-                self._file.creating(path)
-                storage = self._file.storage_of(path)
-                self._file.check_free(storage, path, f"group '{name}' for attributes", as_group=True)
-                group = storage.file.require_group(path)
-            for key, value in attrs.items():
-                try:
-                    group.attrs[key] = value
-                except (TypeError, ValueError, OSError) as error:
-                    kind = type(value).__name__
-                    raise DataMismatch(
-                        f"attribute '{key}' of '{name}': a value of type {kind} can't be stored: {error}"
-                    ) from error
+            self._file.set_attributes(path, attrs)
 
     def delete(self, name: str) -> None:
         """Remove what lies at a path, and all references that involve it. Raises `NotInFile`. Collective."""
@@ -358,12 +370,24 @@ class H5FlowDataManager:
         with self._file.lock:
             for table in (reference.pairs, *reference.regions):
                 table.changing()
+            ranks = self._file.ranks
+            if ranks is not None:
+                reference.check_room(len(pairs))
+                if self._file.observer is not None:
+                    self._file.observer.before_append(reference.pairs.path)
+                first = ranks.append(reference.pairs.path, len(pairs))
+                if self._file.observer is not None and len(pairs):
+                    self._announce_regions(reference, pairs)
+                reference.put(first, pairs)
+                return
             if self._file.observer is not None and len(pairs):
-                self._announce(reference, pairs)
+                self._announce_regions(reference, pairs)
+                self._file.observer.before_append(reference.pairs.path)
+                self._file.observer.append(reference.pairs.path, reference.pairs.length, len(pairs))
             reference.append(pairs)
 
-    def _announce(self, reference: Reference, pairs: Array) -> None:
-        """Tell the observer of references that are going to be appended."""
+    def _announce_regions(self, reference: Reference, pairs: Array) -> None:
+        """Tell the observer of the regions that references are going to change."""
         observer = self._file.observer
         assert observer is not None
         for column, region in enumerate(reference.regions):
@@ -372,8 +396,6 @@ class H5FlowDataManager:
             if needed > region.length:
                 observer.before_append(region.path)
                 observer.append(region.path, region.own_length, needed - region.own_length)
-        observer.before_append(reference.pairs.path)
-        observer.append(reference.pairs.path, reference.pairs.length, len(pairs))
 
     # reading
 
@@ -428,6 +450,18 @@ class H5FlowDataManager:
         return buffered(found, self._lease)
 
     # the end
+
+    def all_done(self, stopping: bool = False) -> bool:
+        """Whether no rank has more slices, asked by one that hasn't any or is `stopping`.
+
+        Collective: the other ranks ask as well, or get a slice.
+        """
+        return self._file.ranks is None or self._file.ranks.all_done(stopping)
+
+    def fence(self) -> None:
+        """Have what any rank has written be seen by all. Collective."""
+        if self._file.ranks is not None:
+            self._file.ranks.fence()
 
     def settle(self) -> None:
         """Write what has been buffered for long, if it is too much; called between slices."""

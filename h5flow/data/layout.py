@@ -46,6 +46,11 @@ def region_path(of: str, other: str) -> str:
     return f"/{of}/ref/{other}/ref_region"
 
 
+def is_reference(path: str) -> bool:
+    """Whether a path is one of references."""
+    return path.endswith("/ref") and "/ref/" in path
+
+
 def lies_in(path: str, tops: Iterable[str]) -> bool:
     """Whether a normalised path is one of `tops` or below one of them."""
     return any(path == top or path.startswith(top + "/") for top in tops)

@@ -29,35 +29,37 @@ class OutputFile:
         self.working = str(self._final.with_name(self._final.name + ".partial"))
         self._prepared = False
 
-    def prepare(self, source: str | None) -> None:
+    def prepare(self, source: str | None) -> str | None:
         """Start from a copy of `source`, or where there is none from the output that exists, or from nothing.
 
         With `overwrite` an output that exists is not started from, unless it is the source itself.
 
-        Does nothing when called again. Raises `FileError` where the output can't be written or is open elsewhere.
+        Returns the file of which it is a copy now. Does nothing when called again. Raises `FileError` where the output can't be written or is open elsewhere.
         """
         if self._prepared:
-            return
+            return None
         folder = self._final.parent
         if not folder.is_dir():
             raise FileError(f"output '{self.path}': folder '{folder}' doesn't exist")
         if self._final.is_dir():
             raise FileError(f"output '{self.path}' is a folder")
+        original: str | None = None
         _check_unused(self._final, self.path)
         _check_unused(Path(self.working), self.working)
         if source is not None and not self.is_same(source):
             open_file(source, "r", role="input", locking=False).close()
             if self._final.exists():
                 _log.warning("output '%s' exists and will be replaced when the run is complete", self.path)
-            self._start_with_copy_of(Path(source))
+            original = self._start_with_copy_of(Path(source))
         elif source is not None:
-            self._start_with_copy_of(self._final)
+            original = self._start_with_copy_of(self._final)
         elif self._final.exists() and not self.overwrite:
             open_file(self.path, "r", role="output", locking=False).close()
-            self._start_with_copy_of(self._final)
+            original = self._start_with_copy_of(self._final)
         else:
             Path(self.working).unlink(missing_ok=True)
         self._prepared = True
+        return original
 
     def is_same(self, path: str) -> bool:
         """Whether a path, however spelled, is that of the output."""
@@ -67,13 +69,14 @@ class OutputFile:
         """Give the file its name. It must be closed."""
         os.replace(self.working, self._final)  # noqa: PTH105
 
-    def _start_with_copy_of(self, source: Path) -> None:
+    def _start_with_copy_of(self, source: Path) -> str:
         try:
             shutil.copyfile(source, self.working)
         except OSError as error:
             with contextlib.suppress(OSError):
                 Path(self.working).unlink()
             raise FileError(f"can't copy '{source}' to '{self.working}': {error.strerror}") from error
+        return str(source)
 
 
 def _same_file(one: Path, other: Path) -> bool:

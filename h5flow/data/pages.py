@@ -38,22 +38,38 @@ DEFAULT_BUDGET = 48 << 20
 class Page:
     """Some consecutive rows; those from `first` to `last` are not in the file yet."""
 
-    __slots__ = ("first", "last", "rows", "version")
+    __slots__ = ("changed", "first", "last", "rows", "version")
 
-    def __init__(self, rows: Array) -> None:
+    def __init__(self, rows: Array, exact: bool = False) -> None:
         self.rows = rows
+        #: Which rows are changed, where those between them may be another rank's.
+        self.changed = np.zeros(len(rows), bool) if exact else None
         #: Grows with each change.
         self.version = 0
         self.first = len(rows)
         self.last = 0
 
-    def touch(self, first: int, last: int) -> None:
-        """Note that rows `first:last` of the page are changed."""
+    def touch(self, first: int, last: int, which: Rows | None = None) -> None:
+        """Note that rows `first:last` of the page are changed, or `which` among these."""
         self.version += 1
+        if self.changed is not None:
+            self.changed[slice(first, last) if which is None else which] = True
         if first < self.first:
             self.first = first
         if last > self.last:
             self.last = last
+
+    def spans(self, length: int) -> Iterator[tuple[int, int]]:
+        """The ranges of changed rows among the first `length`; from now on none is."""
+        last = min(self.last, length)
+        if self.changed is None:
+            if self.first < last:
+                yield self.first, last
+        else:
+            edges = np.flatnonzero(np.diff(self.changed[:last], prepend=False, append=False))
+            yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+            self.changed[:] = False
+        self.first, self.last = len(self.rows), 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +102,8 @@ class PageCache:
         self.budget = budget
         #: Whether chunks may be read and compressed without HDF5.
         self.raw_chunks = False
+        #: Whether other ranks write to the same datasets.
+        self.others = False
         self.bytes = 0
         self._by_use: OrderedDict[tuple[PagedDataset, int], int] = OrderedDict()
 
@@ -254,7 +272,7 @@ class PagedDataset:
     def reading(self) -> None:
         """Somebody starts to read the file without holding the lock; until `has_read` it isn't written."""
         if self._chunks is None and self.cache.raw_chunks:
-            self._chunks = RawChunks.of(self.stored.handle) or False
+            self._chunks = (self.stored.raw_handle is not None and RawChunks.of(self.stored.raw_handle)) or False
         self._readers += 1
 
     def has_read(self) -> None:
@@ -312,7 +330,7 @@ class PagedDataset:
             ascending = rows[order]
             last = np.append(ascending[1:] != ascending[:-1], True)
             self._wait_for_readers()
-            self.stored.handle[ascending[last]] = values[order[last]]
+            self.stored.put(ascending[last], values[order[last]])
             return
         for page, which, within in self.touched(rows):
             page.rows[within] = values[which]
@@ -341,7 +359,7 @@ class PagedDataset:
         number = low // self.page_rows
         base = number * self.page_rows
         page = self._page(number)
-        page.touch(low - base, high - base + 1)
+        page.touch(low - base, high - base + 1, rows - base)
         return page, which, rows - base
 
     def _page(self, number: int, overwritten: bool = False) -> Page:
@@ -352,17 +370,17 @@ class PagedDataset:
             return page
         start = number * self.page_rows
         shape = (self.page_rows, *self.row_shape)
-        fill = self.fill if self.stored.length < start + self.page_rows else None
+        fill = self.fill if self.stored.readable < start + self.page_rows else None
         if fill is None or overwritten:
             rows = np.empty(shape, self.dtype)
         elif not np.any(np.frombuffer(np.asarray(fill).tobytes(), "u1")):
             rows = np.zeros(shape, self.dtype)
         else:
             rows = np.full(shape, fill, self.dtype)
-        there = min(start + self.page_rows, self.stored.length)
+        there = min(start + self.page_rows, self.stored.readable)
         if there > start and not overwritten:
             rows[: there - start] = self.stored.read(start, there)
-        page = self._pages[number] = Page(rows)
+        page = self._pages[number] = Page(rows, exact=self.stored.shared)
         self.cache.add(self, number, rows.nbytes)
         return page
 
@@ -398,7 +416,7 @@ class PagedDataset:
         if page is None or not whole or page.first >= page.last or not self.cache.raw_chunks:
             return None
         if self._writer is None:
-            self._writer = ChunkWriter.of(self.stored.handle) or False
+            self._writer = (not self.stored.shared and ChunkWriter.of(self.stored.handle)) or False
         return Deflatable(page, page.version, self._writer) if self._writer else None
 
     def evict(self, number: int, deflated: Deflated | None = None) -> None:
@@ -432,14 +450,31 @@ class PagedDataset:
         if page is None:
             return  # written by somebody else meanwhile
         start = number * self.page_rows
-        last = min(page.last, self.length - start)
-        if page.first < last:
+        for first, last in page.spans(self.length - start):
             self.stretch()
             if deflated is not None and deflated.version == page.version:
                 deflated.writer.store(start, deflated.chunks)
             else:
-                self.stored.write(start + page.first, page.rows[page.first : last])
-        page.first, page.last = len(page.rows), 0
+                self._store(start + first, page.rows[first:last])
+
+    def _store(self, start: int, values: Array) -> None:
+        self.stored.write(start, values)
+
+
+class PairTable(PagedDataset):
+    """References, of which other ranks append some: those that haven't come yet lead nowhere."""
+
+    @cached_property
+    def fill(self) -> Any:
+        """What a row holds before it is written."""
+        return np.iinfo(self.dtype).max if self.cache.others else super().fill
+
+    def _page(self, number: int, overwritten: bool = False) -> Page:
+        new = number not in self._pages
+        page = super()._page(number, overwritten)
+        if new and self.cache.others and page.changed is None:
+            page.touch(0, len(page.rows))
+        return page
 
 
 class RegionTable(PagedDataset):
@@ -463,6 +498,24 @@ class RegionTable(PagedDataset):
     def dangling(self) -> bool:
         """Whether references point past the end of the dataset."""
         return self._length > self.of.length
+
+    def merge(self, first: int, regions: Array) -> None:
+        """Have rows from `first` on enclose the regions that another rank has found for them as well."""
+        given = np.flatnonzero(regions["start"] != regions["stop"])
+        if not len(given):
+            return
+        self.changing()
+        rows = first + given
+        if rows[-1] >= self.of.length:
+            self.grow(int(rows[-1]) + 1)
+        for page, which, within in self.touched(rows):
+            known, new = page.rows[within], regions[given[which]]
+            empty = known["start"] == known["stop"]
+            page.rows["start"][within] = np.where(empty, new["start"], np.minimum(known["start"], new["start"]))
+            page.rows["stop"][within] = np.where(empty, new["stop"], np.maximum(known["stop"], new["stop"]))
+
+    def _store(self, start: int, values: Array) -> None:
+        self.stored.merge(start, values)
 
     def widen(self, rows: Rows, positions: Rows) -> None:
         """Have the regions of `rows` enclose new references at `positions`.

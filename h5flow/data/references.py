@@ -32,14 +32,23 @@ class Reference:
 
     def append(self, pairs: Array) -> None:
         """Add pairs, column 0 the parent's rows, and have the regions of both sides enclose them."""
-        count = len(pairs)
         first = self.pairs.length
-        if first + count > _MOST_REFERENCES:
+        self.check_room(len(pairs))
+        self.pairs.grow(first + len(pairs))
+        self.put(first, pairs)
+
+    def check_room(self, count: int) -> None:
+        """Raise `InvalidReference` if there can't be so many more."""
+        there = self.pairs.length
+        if there + count > _MOST_REFERENCES:
             raise InvalidReference(
-                f"references '{self.parent}' → '{self.child}' would become {first + count:,},"
+                f"references '{self.parent}' → '{self.child}' would become {there + count:,},"
                 f" region tables can count {_MOST_REFERENCES:,}"
             )
-        self.pairs.grow(first + count)
+
+    def put(self, first: int, pairs: Array) -> None:
+        """Write pairs from a row on which there is room for, and have the regions of both sides enclose them."""
+        count = len(pairs)
         self.pairs.write(first, pairs.astype(layout.ref_dtype))
         positions = np.arange(first, first + count)
         if self.regions[0] is self.regions[1]:

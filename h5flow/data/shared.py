@@ -17,11 +17,28 @@ from h5flow.errors import Gone, RowsOutOfRange
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class Ranks(Protocol):
+    """The ranks that append to the datasets together; the lock is held, and let go while waiting for them."""
+
+    def append(self, path: str, count: int) -> int:
+        """Append rows that all ranks reserve together; the number of this rank's first."""
+        ...
+
+    def grow(self, path: str, length: int) -> None:
+        """Have at least `length` rows, or what other ranks want at least."""
+        ...
+
+
 class Sharing(Protocol):
     """What all datasets of a file have in common."""
 
     lock: threading.RLock
     observer: Observer | None
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """The ranks that append together, if there are several."""
+        ...
 
 
 class SharedDataset:
@@ -175,6 +192,8 @@ class SharedDataset:
         """Add rows that hold the fill value; returns the number of the first."""
         with self._lock:
             self.before_append()
+            if self._sharing.ranks is not None:
+                return self._sharing.ranks.append(self.path, count)
             start = self.rows.length
             self.grow(start + count)
             return start
@@ -188,6 +207,9 @@ class SharedDataset:
 
     def grow(self, length: int) -> None:
         """Have at least `length` rows, after `before_append`."""
+        if self._sharing.ranks is not None:
+            self._sharing.ranks.grow(self.path, length)
+            return
         now, observer = self.rows.length, self._sharing.observer
         if length > self._visible(observer):
             if observer is not None:

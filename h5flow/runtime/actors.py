@@ -86,8 +86,6 @@ class Generating:
         asynchronous = inspect.iscoroutinefunction(self._generator.next)
         while True:
             await flight.admission()
-            if flight.stop.made:
-                break
             if asynchronous:
                 await self._next_on_loop()
             else:
@@ -107,7 +105,6 @@ class Generating:
         """Take slices, in the worker's thread."""
         flight, ready = self._flight, list[Slice]()
         own_draws = not flight.randomness.shared
-        single = flight.single
 
         def hand_on() -> None:
             if ready:
@@ -118,9 +115,12 @@ class Generating:
         with entered(self._scene):
             if self._iterator is None:
                 self._iterator = iter(self._generator)
-            while len(ready) < count and not flight.stop.made and not flight.over:
+            while len(ready) < count and not flight.over:
                 started = time.perf_counter()
                 self._scene.moment = (self._number, 0)
+                if flight.stop.made and flight.all_done(True):
+                    self._ended = True
+                    break
                 try:
                     if own_draws:
                         with flight.randomness.of(self._where.component, self._number):
@@ -130,8 +130,7 @@ class Generating:
                 except BaseException as error:
                     locate(error, self._where)
                     raise
-                if single:
-                    flight.draws.look(self._where.component)
+                flight.draws.look(self._where.component)
                 if rows is None:
                     self._ended = True
                     break
@@ -142,11 +141,21 @@ class Generating:
         self._scene.moment = (self._number, 0)
         self._scene.on_loop = True
         started = time.perf_counter()
+        if self._flight.stop.made and await self._all_done(stopping=True):
+            self._ended = True
+            return
         rows = await _on_loop(self._scene, self._generator.next, (), self._where, self._worker, self._flight)
-        if rows == self._generator.EMPTY:
+        if rows == self._generator.EMPTY and await self._all_done(stopping=False):
             self._ended = True
         else:
             await self._hand_on([self._begun(rows, time.perf_counter() - started)])
+
+    async def _all_done(self, *, stopping: bool) -> bool:
+        def ask() -> bool:
+            with entered(Scene(0, (self._number, 0))):
+                return self._flight.all_done(stopping)
+
+        return await self._worker.run(ask)
 
     def _begun(self, rows: object, seconds: float) -> Slice:
         item = Slice(self._number, checked_slice(rows, self._where), seconds=seconds)
@@ -155,6 +164,8 @@ class Generating:
         if tracer.hazards.components == 1:
             # With stages it is the last one that counts; nobody waits for a generator.
             tracer.finish((item.number, 0))
+        elif tracer.passed is not None:
+            tracer.passed(item.number, 0)
         self._number += 1
         return item
 
@@ -190,8 +201,7 @@ async def _on_loop(
     if outcome.error is not None:
         locate(outcome.error, where)
         raise flight.fail(outcome.error)
-    if flight.single:
-        flight.draws.look(where.component)
+    flight.draws.look(where.component)
     return outcome.value
 
 
@@ -338,8 +348,7 @@ class Staging:
                 except BaseException as error:
                     locate(error, step.where.on(item.rows))
                     raise
-                if flight.single:
-                    flight.draws.look(step.where.component)
+                flight.draws.look(step.where.component)
                 finish(self._scene.moment)
                 started, now = now, time.perf_counter()
                 self._seconds = now - started

@@ -33,15 +33,24 @@ class Flight:
     """The slices in flight. Owned by the event loop; threads look at `over` and `stop` only."""
 
     def __init__(
-        self, names: list[str], budget: Budget, tracer: Tracer, stop: StopRequest, randomness: Randomness, done: Done
+        self,
+        names: list[str],
+        budget: Budget,
+        tracer: Tracer,
+        stop: StopRequest,
+        randomness: Randomness,
+        done: Done,
+        all_done: Callable[[bool], bool],
     ) -> None:
         self.budget = budget
         self.tracer = tracer
         self.stop = stop
         self.randomness = randomness
         self.done = done
+        #: Asked where the slices of this rank end: whether those of all ranks do.
+        self.all_done = all_done
         self.batches = Batches()
-        self.draws = DrawWatch(lambda: _component(names), self._drawn)
+        self.draws = DrawWatch(lambda: _component(names), self._drawn, self._strayed)
         self.failure: BaseException | None = None
         #: Whether it is known what components do.
         self.warm = False
@@ -147,6 +156,16 @@ class Flight:
                 f"{' and '.join(drawing)} draw from the same random generator, and not in the order of slices any"
                 " more; run this workflow with runtime.random: per-stage, or with runtime.mode: sequential"
             )
+
+    def _strayed(self) -> None:
+        """Somebody draws random numbers, and nobody knows who."""
+        what = "the shared random generator on a thread of its own, or by a function of random kept in an object"
+        if not self.single:
+            raise Conflict(
+                f"a component uses {what}, while several slices are in flight, whose order isn't known;"
+                " run this workflow with runtime.mode: sequential"
+            )
+        self.tracer.untraceable = self.tracer.untraceable or what
 
 
 def _component(names: list[str]) -> str | None:

@@ -81,7 +81,7 @@ class Pipeline:
         randomness: Randomness,
     ) -> None:
         components = [generator_where.component, *(step.where.component for step in steps)]
-        self.flight = Flight(components, budget, tracer, stop, randomness, done)
+        self.flight = Flight(components, budget, tracer, stop, randomness, done, data_manager.all_done)
         self._workers = list(workers)
         self._tracer = tracer
         self._depths = depths

@@ -12,6 +12,7 @@ from typing import Any
 from h5flow.data import H5FlowDataManager
 from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.hazards import Moment
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Slice, Step, checked_slice
@@ -30,24 +31,36 @@ def run_slices(
 ) -> None:
     """Take slices from the generator until there are no more, and run all steps on each; counts in `done`."""
     source = generator.dset_name
+    ranks = data_manager.ranks
+    now: list[Moment | None] = [None]
+    if ranks is not None:
+        ranks.coordination.at_work = lambda: now[0]
+    number = 0
     with ExitStack() as stack:
+        stack.callback(now.__setitem__, 0, None)
         stack.enter_context(randomness.loop())
         asynchronous = [step.stage.run for step in steps] + [generator.next]
         runner = None
         if any(inspect.iscoroutinefunction(function) for function in asynchronous):
             runner = stack.enter_context(asyncio.Runner())
-        taken = next_slice(generator, runner)
-        while not stop.made:
+        taken = next_slice(generator, runner, data_manager)
+        while True:
+            now[0] = (number, 0)
+            if stop.made and data_manager.all_done(stopping=True):
+                return
             try:
-                with randomness.of(generator_where.component, done.slices):
+                with randomness.of(generator_where.component, number):
                     rows = taken()
             except BaseException as error:
                 locate(error, generator_where)
                 raise
             if rows is None:
                 return
-            item = Slice(done.slices, checked_slice(rows, generator_where))
-            for step in steps:
+            item = Slice(number, checked_slice(rows, generator_where))
+            if ranks is not None:
+                ranks.coordination.passed(number, 0)
+            for position, step in enumerate(steps, start=1):
+                now[0] = (number, position)
                 try:
                     step.purge(item.cache)
                     loader.update(item.cache, source, item.rows, step.requirements)
@@ -59,18 +72,23 @@ def run_slices(
                 except BaseException as error:
                     locate(error, step.where.on(item.rows))
                     raise
+                if ranks is not None:
+                    ranks.coordination.passed(number, position)
             data_manager.settle()
             done.count(item.rows)
+            number += 1
 
 
-def next_slice(generator: Generator, runner: asyncio.Runner | None) -> Callable[[], object]:
+def next_slice(
+    generator: Generator, runner: asyncio.Runner | None, data_manager: H5FlowDataManager
+) -> Callable[[], object]:
     """A function that gives what the generator yields next, `None` at the end."""
     if runner is not None and inspect.iscoroutinefunction(generator.next):
         following: Callable[[], Any] = generator.next
 
         def awaited() -> object:
             rows: object = runner.run(following(), context=contextvars.copy_context())
-            return None if rows == generator.EMPTY else rows
+            return None if rows == generator.EMPTY and data_manager.all_done() else rows
 
         return awaited
     iterator = iter(generator)

@@ -72,7 +72,9 @@ class Done:
     rows: int = 0
 
     def count(self, rows: slice) -> None:
-        """One more slice has passed all stages."""
+        """One more slice has passed all stages; `EMPTY`, which a rank gets that others go on without, is none."""
+        if rows == slice(-1, -1):
+            return
         self.slices += 1
         if rows.start is not None and rows.stop is not None:
             self.rows += max(0, rows.stop - rows.start)

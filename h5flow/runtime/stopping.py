@@ -47,6 +47,14 @@ class StopRequest:
         if self.signal is not None:
             self.at_once = True
             raise Stopped(number, at_once=True)
+        self._begin(number)
+
+    def make_elsewhere(self) -> None:
+        """Another rank has been asked to stop."""
+        if self.signal is None:
+            self._begin(signal.SIGTERM)
+
+    def _begin(self, number: int) -> None:
         self.signal = number
         for listener in self._listeners:
             listener()

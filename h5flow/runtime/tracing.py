@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +18,17 @@ import numpy as np
 
 from h5flow.data.observer import Rows
 from h5flow.errors import H5FlowError
+from h5flow.ranks import LOOP
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
 
 # Sorting more row numbers than these would cost more than it is worth to know them exactly.
 _FEW = 1024
+
+
+_NOT_ON_LOOP = (
+    "an async stage has to wait for another component here, which would stop the whole run;"
+    " use the awaitable calls: await self.data_manager.awaitable.…"
+)
 
 
 class Abandoned(BaseException):
@@ -58,6 +65,12 @@ def entered(entering: Scene) -> Iterator[Scene]:
         scene.reset(token)
 
 
+def acting_at(moment: tuple[int, int, int]) -> AbstractContextManager[Scene]:
+    """For what another rank has a component do at a moment (part of the run, slice, component)."""
+    part, number, position = moment
+    return entered(Scene(position, (number, position) if part == LOOP else None))
+
+
 class Tracer:
     """The observer of a data file during a pipelined run. `lock` is that of the file, and of `turn`."""
 
@@ -76,6 +89,8 @@ class Tracer:
         self._alone: int | None = None
         self._users: set[int] = set()
         self._over = False
+        #: Told of each component that is done with a slice, where other ranks may wait for it.
+        self.passed: Callable[[int, int], None] | None = None
 
     # progress
 
@@ -88,6 +103,8 @@ class Tracer:
         """A component is done with a slice."""
         # Without the lock: who waits says so first and looks then, so either they see this or this sees them.
         self.hazards.finish(moment)
+        if self.passed is not None:
+            self.passed(*moment)
         if self._waiting:
             with self.lock:
                 self._turn.notify_all()
@@ -224,7 +241,8 @@ class Tracer:
     def leave_alone(self, wanted: bool) -> None:
         """Ask nothing of a single stage if no other component uses the file; nothing is in flight now."""
         with self.lock:
-            self._alone = 1 if wanted and self.hazards.components == 2 and self._users <= {1} else None
+            alone = wanted and self.hazards.components == 2 and self._users <= {1} and self.passed is None
+            self._alone = 1 if alone else None
 
     def leaves_alone(self) -> bool:
         """Whether the component at work may do what it likes.
@@ -245,6 +263,23 @@ class Tracer:
         self._alone = None
         return False
 
+    # with other ranks
+
+    def at_work(self) -> Moment | None:
+        """What the calling thread works on, `None` outside of the loop."""
+        acting = scene.get()
+        return None if acting is None else acting.moment
+
+    def before_waiting(self) -> None:
+        """Hand on what is finished, since the calling thread is going to wait. Raises `H5FlowError` on the loop."""
+        acting = scene.get()
+        if acting is None:
+            return
+        if acting.on_loop:
+            raise H5FlowError(_NOT_ON_LOOP)
+        if acting.before_waiting is not None:
+            acting.before_waiting()
+
     # waiting
 
     def _wait(self, acting: Scene, resource: str, kind: int, rows: Rows) -> None:
@@ -255,13 +290,7 @@ class Tracer:
 
     def _wait_until(self, acting: Scene, awaited: Callable[[], object | None]) -> None:
         """Wait while something is awaited; the lock is held, and let go meanwhile."""
-        if acting.on_loop:
-            raise H5FlowError(
-                "an async stage has to wait for another component here, which would stop the whole run;"
-                " use the awaitable calls: await self.data_manager.awaitable.…"
-            )
-        if acting.before_waiting is not None:
-            acting.before_waiting()
+        self.before_waiting()
         started = time.perf_counter()
         self._waiting += 1
         try:

@@ -24,6 +24,15 @@ class StoredDataset(Protocol):
     length: int
     #: Whether `resize` can work.
     growable: bool
+    #: Whether other ranks may write to rows between those that are written here.
+    shared: bool
+    #: The dataset in a file of which this rank may read the chunks, if there is one.
+    raw_handle: h5py.Dataset | None
+
+    @property
+    def readable(self) -> int:
+        """How many rows can be read; those behind are written by nobody yet, or by others."""
+        ...
 
     def read(self, start: int, stop: int) -> Array:
         """A fresh array of rows `start:stop`, which must exist."""
@@ -31,6 +40,14 @@ class StoredDataset(Protocol):
 
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
+        ...
+
+    def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
+        """Write the given rows: ascending, without repeats."""
+        ...
+
+    def merge(self, start: int, values: Array) -> None:
+        """Have rows from `start` on, of a region table, enclose these regions as well."""
         ...
 
     def resize(self, length: int) -> None:

@@ -30,14 +30,17 @@ class SerialDataset:
     reading a few hundred rows. Here the type is made once.
     """
 
+    shared = False
+
     def __init__(self, handle: h5py.Dataset, path: str, writable: bool = True) -> None:
         self.handle = handle
+        self.raw_handle: h5py.Dataset | None = handle
         self._path = path
         stored = handle.dtype
         self.dtype: np.dtype[Any] = stored.base
         self._stored_shape = handle.shape[1:]
         self.row_shape: tuple[int, ...] = self._stored_shape + (stored.shape if stored.subdtype else ())
-        self.length = handle.shape[0]
+        self.length: int = handle.shape[0]
         self.growable = writable and handle.chunks is not None and handle.maxshape[0] is None
         row_bytes = max(1, self.dtype.itemsize * math.prod(self.row_shape))
         self.chunk_rows: int = handle.chunks[0] if handle.chunks else max(1, _DEFAULT_CHUNK_CACHE // row_bytes)
@@ -68,6 +71,20 @@ class SerialDataset:
         with writing(self._path):
             self.handle.id.write(memory, rows, np.ascontiguousarray(values), self._memory_type)
 
+    @property
+    def readable(self) -> int:
+        """How many rows can be read."""
+        return self.length
+
+    def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
+        """Write the given rows: ascending, without repeats."""
+        with writing(self._path):
+            self.handle[rows] = values
+
+    def merge(self, start: int, values: Array) -> None:
+        """Have rows of a region table enclose these regions as well; nobody else has changed them."""
+        self.write(start, values)
+
     def resize(self, length: int) -> None:
         """Set the number of rows."""
         with writing(self._path):
@@ -84,10 +101,10 @@ class SerialDataset:
 class SerialStorage:
     """An HDF5 file that this process has to itself."""
 
-    def __init__(self, path: str, mode: str) -> None:
+    def __init__(self, path: str, mode: str, locking: bool | None = None) -> None:
         self.path = path
         # 1.10's format: chunk indexes made for appending, readable by every HDF5 since.
-        self.file = open_file(path, mode, libver=("v110", "v110"))
+        self.file = open_file(path, mode, libver=("v110", "v110"), locking=locking)
         self._writable = self.file.mode != "r"
 
     def dataset(self, path: str) -> SerialDataset | None:

@@ -1,0 +1,175 @@
+"""Storage for a rank that doesn't own the file: the rows are with rank 0, everything else is here in memory.
+
+Groups, attributes and datasets without their rows are a likeness of the file, in an HDF5 file in memory; what changes
+them happens on all ranks alike. Rows are sent to rank 0 and fetched from there, except those of the file that the
+output began as, which nobody changes and each rank reads by itself.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from h5py import h5a, h5d, h5p, h5s
+
+from h5flow.data.storage.base import Array
+from h5flow.data.storage.opening import open_file
+from h5flow.data.storage.serial import SerialDataset, SerialStorage
+
+# Rows are sent in messages of about so many bytes.
+_MESSAGE = 16 << 20
+
+
+class Link(Protocol):
+    """The way to the rank that owns the file."""
+
+    def send(self, *request: Any) -> None:
+        """Have the owner do something."""
+        ...
+
+    def ask(self, *request: Any) -> Any:
+        """Have the owner do something, and wait for what comes of it."""
+        ...
+
+
+class RemoteDataset(SerialDataset):
+    """A dataset whose rows are with the owner of the file."""
+
+    shared = True
+
+    def __init__(self, handle: h5py.Dataset, path: str, link: Link, original: SerialDataset | None) -> None:
+        super().__init__(handle, path)
+        self._name = str(handle.name)
+        self._link = link
+        self._original = original
+        self._known: int = self.length
+        self.raw_handle = None if original is None else original.handle
+
+    @property
+    def readable(self) -> int:
+        """How many rows can be read."""
+        return self._known
+
+    def read(self, start: int, stop: int) -> Array:
+        """A fresh array of rows `start:stop`, which must exist."""
+        original = self._original
+        if original is not None and stop <= original.length:
+            return original.read(start, stop)
+        values: Array = self._link.ask("read", self._name, start, stop)
+        return values
+
+    def write(self, start: int, values: Array) -> None:
+        """Write rows from `start` on; they are the owner's as soon as it gets them."""
+        self._changed(start + len(values))
+        for first, part in _messages(values):
+            self._link.send("write", self._name, start + first, part)
+
+    def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
+        """Write the given rows: ascending, without repeats."""
+        self._changed(int(rows[-1]) + 1 if len(rows) else 0)
+        self._link.send("put", self._name, rows, values)
+
+    def merge(self, start: int, values: Array) -> None:
+        """Have rows from `start` on, of a region table, enclose these regions as well."""
+        self._changed(start + len(values))
+        for first, part in _messages(values):
+            self._link.send("merge", self._name, start + first, part)
+
+    def forget_original(self) -> None:
+        """Other ranks may have written to any row: from now on all are the owner's."""
+        self._original = None
+        self._known = self.length
+
+    def _changed(self, stop: int) -> None:
+        self._original = None
+        self._known = max(self._known, stop)
+
+
+def _messages(values: Array) -> Any:
+    count = max(1, _MESSAGE // max(1, values.nbytes // max(1, len(values))))
+    for first in range(0, len(values), count):
+        yield first, np.ascontiguousarray(values[first : first + count])
+
+
+class RemoteStorage(SerialStorage):
+    """A file that another rank owns. `likeness` is a file of the same structure, `original` one of the same rows."""
+
+    def __init__(self, path: str, link: Link, likeness: str | None, original: str | None) -> None:
+        self.path = path
+        self.file = h5py.File(
+            f"h5flow-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=("v110", "v110")
+        )
+        self._writable = True
+        self._link = link
+        self._original = None
+        if likeness is not None:
+            with open_file(likeness, "r", locking=False) as file:
+                _copy_attributes(file, self.file)
+                _copy_structure(file, self.file)
+        if original is not None:
+            self._original = SerialStorage(original, "r", locking=False)
+
+    def dataset(self, path: str) -> RemoteDataset | None:
+        """The dataset at an absolute path, `None` where there is none."""
+        here = super().dataset(path)
+        if here is None:
+            return None
+        original = None if self._original is None else self._original.dataset(path)
+        return RemoteDataset(here.handle, self.path, self._link, original)
+
+    def create(
+        self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None
+    ) -> RemoteDataset:
+        """Create an empty dataset, with the groups above it."""
+        here = super().create(path, dtype, row_shape, compression)
+        return RemoteDataset(here.handle, self.path, self._link, None)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.file.close()
+        if self._original is not None:
+            self._original.close()
+
+    def give_up(self) -> None:
+        """Let go of everything."""
+        self.close()
+
+
+def _copy_structure(source: h5py.Group, target: h5py.Group) -> None:
+    """Groups and datasets below a group, without rows; links to objects that have been met are links again."""
+    for name in source:
+        link = source.get(name, getlink=True)
+        if isinstance(link, h5py.SoftLink | h5py.ExternalLink):
+            target[name] = link
+            continue
+        found = source[name]
+        if isinstance(found, h5py.Group):
+            made = target.create_group(name)
+            _copy_attributes(found, made)
+            _copy_structure(found, made)
+        elif isinstance(found, h5py.Dataset):
+            _copy_dataset(found, target, name)
+
+
+def _copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str) -> None:
+    creation = source.id.get_create_plist()
+    if creation.get_layout() == h5d.CONTIGUOUS:
+        creation = h5p.create(h5p.DATASET_CREATE)  # it may lie in a file of its own
+    creation.set_alloc_time(h5d.ALLOC_TIME_LATE)
+    made = h5py.Dataset(h5d.create(target.id, name.encode(), source.id.get_type(), source.id.get_space(), creation))
+    _copy_attributes(source, made)
+
+
+def _copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:
+    for number in range(h5a.get_num_attrs(source.id)):
+        attribute = h5a.open(source.id, index=number)
+        kind, space = attribute.get_type(), attribute.get_space()
+        made = h5a.create(target.id, attribute.name, kind, space)
+        if space.get_simple_extent_type() == h5s.NULL:
+            continue
+        values = np.empty(attribute.shape, attribute.dtype)
+        attribute.read(values, kind)
+        made.write(values, kind)

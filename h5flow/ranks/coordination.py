@@ -1,0 +1,263 @@
+"""A rank among others: joins rounds, is told of those that are closed, and reaches the rank that owns the file."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+from h5flow.errors import H5FlowError
+from h5flow.ranks.courier import Courier
+from h5flow.ranks.rounds import DECISION, LOOP, Moment, OutOfOrder, Place, Progress, Round, Rounds
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+
+# So many messages may wait to be sent before those who write wait as well.
+_MOST_UNSENT = 32
+
+
+class Owner(Protocol):
+    """What the owner of the file does for the other ranks; called in the courier's thread, with the lock."""
+
+    def serve(self, request: tuple[Any, ...]) -> Any:
+        """Do what is asked; the result is sent back where one is awaited."""
+        ...
+
+
+class Ended(BaseException):
+    """The run is over on another rank; no error of whoever waits, so that nobody handles it."""
+
+
+class Coordination:
+    """One of `size` ranks that share a file, which rank 0 owns.
+
+    `turn` is the condition of the data file: it is waited on for rounds, so that its lock is let go meanwhile.
+    `apply(round, own)` is called on each rank for each closed round, in the same order, with the lock held: by the
+    thread that has joined it, where `own` is what that gave for it, or by another one, then `own` is `None`. What it
+    returns or raises is the outcome of the call.
+    """
+
+    def __init__(self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any]) -> None:
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self.owner: Owner | None = None
+        self._turn = turn
+        self._apply = apply
+        self._rounds = Rounds(self.size) if self.rank == 0 else None
+        self._progress = Progress()
+        self._moved = True
+        self._wanted = False
+        self._asked: set[int] = set()
+        self._calls: dict[tuple[str, int], tuple[Moment, int]] = {}
+        self._arrived: deque[Round] = deque()
+        self._refused: dict[tuple[str, Place], OutOfOrder] = {}
+        self._news = False
+        self._answers: dict[int, Any] = {}
+        self._questions = itertools.count()
+        self._answered = threading.Condition()
+        self._error: BaseException | None = None
+        #: The moment of the component at work in the calling thread, `None` outside of the loop.
+        self.at_work: Callable[[], tuple[int, int] | None] = lambda: None
+        #: Called before waiting for the other ranks.
+        self.before_waiting: Callable[[], None] = lambda: None
+        #: Makes the calling thread act for the component of a moment.
+        self.acting_at: Callable[[Moment], AbstractContextManager[object]] = lambda _: nullcontext()
+        self._courier = Courier(comm, self._receive, self._between, self._fail)
+
+    # progress
+
+    def enter(self, part: int) -> None:
+        """The next call of a component's method before or after the loop, or the loop itself."""
+        progress = self._progress
+        number = progress.number + 1 if part == progress.part else 0
+        self._progress = Progress(part, number, progress.finished, progress.decided)
+        self._moved = True
+
+    def passed(self, number: int, position: int) -> None:
+        """A component is done with a slice."""
+        self._progress.finish(number, position)
+        if position == 0:
+            self._progress.decided = number
+        self._moved = True
+
+    def join_decision(self, resource: str, call: Any) -> Any:
+        """Where the generator has no slice: as `join`, with the ranks that have none either."""
+        acting = self.at_work()
+        number = self._progress.decided + 1 if acting is None else acting[0]
+        self._progress.finish(number, 0)
+        outcome = self._join(resource, ((LOOP, number, DECISION), 0), call, None)
+        self._progress.decided = number
+        self._moved = True
+        return outcome
+
+    # rounds
+
+    def join(self, resource: str, call: Any, own: Any = None) -> Any:
+        """Make a collective call; its outcome, when the round is closed. The lock is held, and let go meanwhile."""
+        return self._join(resource, self._place(resource), call, own)
+
+    def _join(self, resource: str, place: Place, call: Any, own: Any) -> Any:
+        self.before_waiting()
+        key = (resource, place)
+        self._courier.post(0, ("join", resource, place, call, self._copied_progress()))
+        while key not in self._refused:
+            if self._error is not None:
+                raise Ended from self._error
+            if self._reached(key):
+                try:
+                    return self._apply(self._arrived.popleft(), own)
+                finally:
+                    self._turn.notify_all()
+            self._turn.wait()
+        raise self._refused.pop(key)
+
+    def _place(self, resource: str) -> Place:
+        acting = self.at_work()
+        progress = self._progress
+        moment = (progress.part, progress.number, 0) if acting is None else (LOOP, *acting)
+        last, count = self._calls.get((resource, moment[2]), (None, -1))
+        count = count + 1 if last == moment else 0
+        self._calls[resource, moment[2]] = (moment, count)
+        return moment, count
+
+    def _reached(self, key: tuple[str, Place]) -> bool:
+        """Whether a round that this rank has joined is the next to be applied; the lock is held."""
+        self.settle()
+        return bool(self._arrived) and (self._arrived[0].resource, self._arrived[0].place) == key
+
+    def settle(self) -> None:
+        """Apply rounds that are closed up to one that somebody here waits for; the lock is held."""
+        while self._arrived and self._arrived[0].calls[self.rank] is None:
+            closed = self._arrived.popleft()
+            with self.acting_at(closed.place[0]):
+                self._apply(closed, None)
+
+    # the owner
+
+    def send(self, *request: Any) -> None:
+        """Have the owner do something."""
+        while self._courier.backlog > _MOST_UNSENT:
+            time.sleep(1e-3)
+        self._courier.post(0, ("do", request))
+
+    def ask(self, *request: Any) -> Any:
+        """Have the owner do something, and wait for what comes of it."""
+        number = next(self._questions)
+        self._courier.post(0, ("ask", number, request))
+        with self._answered:
+            self._answered.wait_for(lambda: number in self._answers or self._error is not None)
+            if number not in self._answers:
+                raise Ended from self._error
+            answer = self._answers.pop(number)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    # messages
+
+    def _receive(self, rank: int, message: tuple[Any, ...]) -> None:
+        kind, *content = message
+        if kind == "round":
+            self._arrived.append(content[0])
+            self._news = True
+        elif kind == "answer":
+            with self._answered:
+                self._answers[content[0]] = content[1]
+                self._answered.notify_all()
+        elif kind == "refused":
+            resource, place, error = content
+            self._refused[resource, place] = error
+            self._news = True
+        elif kind == "wanted":
+            self._wanted = True
+        elif kind == "join":
+            self._joined(rank, *content)
+        elif kind == "progress":
+            assert self._rounds is not None
+            self._asked.discard(rank)
+            self._rounds.proceed(rank, content[0])
+            self._close_rounds()
+        elif kind == "do":
+            self._serve(content[0])
+        else:
+            try:
+                answer = self._serve(content[1])
+            except Exception as error:  # noqa: BLE001 - it is handed on
+                answer = error
+            self._courier.post(rank, ("answer", content[0], answer))
+
+    def _serve(self, request: tuple[Any, ...]) -> Any:
+        assert self.owner is not None
+        with self._turn:
+            self.settle()
+            return self.owner.serve(request)
+
+    def _joined(self, rank: int, resource: str, place: Place, call: Any, progress: Progress) -> None:
+        assert self._rounds is not None
+        self._rounds.proceed(rank, progress)
+        try:
+            self._rounds.join(rank, resource, place, call)
+        except OutOfOrder as error:
+            self._courier.post(rank, ("refused", resource, place, error))
+        self._close_rounds()
+
+    def _close_rounds(self) -> None:
+        """Tell all ranks of the rounds that are closed, and ask those that others wait for how far they are."""
+        assert self._rounds is not None
+        for closed in self._rounds.close():
+            for rank in range(self.size):
+                self._courier.post(rank, ("round", closed))
+        for _, _, missing in self._rounds.waiting():
+            for rank in missing:
+                if rank not in self._asked:
+                    self._asked.add(rank)
+                    self._courier.post(rank, ("wanted",))
+
+    def _copied_progress(self) -> Progress:
+        self._moved = False
+        return self._progress.copy()
+
+    def _between(self) -> None:
+        """Say how far this rank is, where that is wanted, and wake those whose rounds are closed."""
+        if self._wanted and self._moved:
+            self._wanted = False
+            self._courier.post(0, ("progress", self._copied_progress()))
+        # Who holds the lock may be waiting for an answer that this thread has to bring.
+        if self._news and self._turn.acquire(blocking=False):
+            try:
+                self._news = False
+                self.settle()
+                self._turn.notify_all()
+            finally:
+                self._turn.release()
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
+        with self._answered:
+            self._answered.notify_all()
+
+    def close(self) -> None:
+        """End, when all ranks do."""
+        self._courier.close()
+
+
+def packed(arguments: Any) -> bytes | None:
+    """The arguments of a call as they can be sent; `None` if they can't."""
+    try:
+        return pickle.dumps(arguments)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        return None
+
+
+def unpacked(arguments: bytes | None, name: str) -> Any:
+    """The arguments of a call that another rank has made. Raises `H5FlowError` if they couldn't be sent."""
+    if arguments is None:
+        raise H5FlowError(f"{name} was called with what can't be sent to other ranks: call it on all of them")
+    return pickle.loads(arguments)

@@ -1,0 +1,186 @@
+"""In which order collective calls happen: the ranks' calls, matched to rounds, and when a round is complete.
+
+Reserving rows, creating datasets and the like are collective: the calls that the ranks' copies of a component
+make belong together. They form a *round*, told by the resource (a dataset, the structure of the file), the moment
+(which component, on which slice) and, where a component calls more than once, the number of the call. A rank that
+has passed the moment without the call takes no part; so a stage may skip a call on a slice that needs none.
+
+The rounds of one resource are closed in the order of their moments, which is the order of sequential mode. A round
+is closed when each rank has either joined it or passed its moment, and no rank can join an earlier one any more. Where
+ranks wait in different rounds of one moment, because some have skipped a call, the lowest rank is answered by itself.
+So what each rank gets depends on the calls that ranks make, and not on when they make them.
+
+This module only decides. It knows no MPI, files or threads; its owner, rank 0, makes one call at a time.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from h5flow.errors import H5FlowError
+
+#: Before the loop, in it, and after it.
+BEFORE: Final = 0
+LOOP: Final = 1
+AFTER: Final = 2
+
+#: In place of a component: whether there is a slice of this number is decided.
+DECISION: Final = 1 << 30
+
+#: When a component does something: part of the run, number of the slice or of the call, component.
+Moment = tuple[int, int, int]
+
+#: Where a call belongs: its moment, and which one it is of this moment and resource.
+Place = tuple[Moment, int]
+
+
+class OutOfOrder(H5FlowError):
+    """A call that comes after a later one of another component has been answered."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a rank is: the part of the run, the number of the call there, and the last slice of each component.
+
+    What a generator does for a slice is finished before it is `decided` whether there is one.
+    """
+
+    part: int = BEFORE
+    number: int = -1
+    finished: list[int] = field(default_factory=list)
+    decided: int = -1
+
+    def finish(self, number: int, position: int) -> None:
+        """A component is done with a slice."""
+        self.finished.extend([-1] * (position + 1 - len(self.finished)))
+        self.finished[position] = number
+
+    def copy(self) -> Progress:
+        """The progress as it is now."""
+        return Progress(self.part, self.number, list(self.finished), self.decided)
+
+    def passed(self, moment: Moment) -> bool:
+        """Whether a moment is over."""
+        part, number, position = moment
+        if part != self.part:
+            return part < self.part
+        if part == LOOP and position == DECISION:
+            return self.decided >= number
+        if part == LOOP:
+            return position < len(self.finished) and self.finished[position] >= number
+        return number < self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round that is closed: what each rank called for, `None` where it made no call."""
+
+    resource: str
+    place: Place
+    calls: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class _Resource:
+    """The rounds of one resource: by place, the calls of those ranks that have joined."""
+
+    places: list[Place] = field(default_factory=list)
+    rounds: dict[Place, dict[int, Any]] = field(default_factory=dict)
+    closed: Moment | None = None
+    #: The components that use the resource during the loop, on any rank.
+    users: set[int] = field(default_factory=set)
+
+
+class Rounds:
+    """All rounds of a run on `size` ranks."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._progress = [Progress() for _ in range(size)]
+        self._resources: dict[str, _Resource] = {}
+        #: By moment: where each rank waits.
+        self._waiting: dict[Moment, dict[int, tuple[str, Place]]] = {}
+
+    def join(self, rank: int, resource: str, place: Place, call: Any) -> None:
+        """A rank makes a call. Raises `OutOfOrder`."""
+        known = self._resources.setdefault(resource, _Resource())
+        moment = place[0]
+        if known.closed is not None and moment < known.closed:
+            raise OutOfOrder(
+                f"rank {rank} uses {resource} on slice number {moment[1]} after another component has used it on"
+                f" slice number {known.closed[1]}; run this workflow with runtime.mode: sequential"
+            )
+        if place not in known.rounds:
+            bisect.insort(known.places, place)
+            known.rounds[place] = {}
+        part, _, position = moment
+        if part == LOOP:
+            known.users.add(position)
+        known.rounds[place][rank] = call
+        self._waiting.setdefault(moment, {})[rank] = (resource, place)
+
+    def proceed(self, rank: int, progress: Progress) -> None:
+        """A rank has got so far."""
+        self._progress[rank] = progress
+
+    def close(self) -> Iterator[Round]:
+        """The rounds that are complete, in order; each is given once."""
+        for resource, known in self._resources.items():
+            while known.places and not self._missing(known, known.places[0]):
+                place = known.places[0]
+                yield self._closed(resource, place, list(known.rounds[place]))
+        for moment in sorted(self._waiting):
+            waiting = self._waiting.get(moment, {})
+            if len(waiting) > 1 and all(
+                rank in waiting or progress.passed(moment) for rank, progress in enumerate(self._progress)
+            ):
+                lowest = min(waiting)
+                resource, place = waiting[lowest]
+                known = self._resources[resource]
+                if known.places[0][0] == moment and not self._may_come_first(known, moment):
+                    yield self._closed(resource, place, [lowest])
+
+    def _closed(self, resource: str, place: Place, ranks: list[int]) -> Round:
+        """A round that is closed for some ranks; others that have joined it stay."""
+        known = self._resources[resource]
+        joined, waiting = known.rounds[place], self._waiting[place[0]]
+        calls: list[Any] = [None] * self._size
+        for rank in ranks:
+            calls[rank] = joined.pop(rank)
+            del waiting[rank]
+        if not joined:
+            del known.rounds[place]
+            known.places.remove(place)
+        if not waiting:
+            del self._waiting[place[0]]
+        known.closed = place[0]
+        return Round(resource, place, tuple(calls))
+
+    def waiting(self) -> list[tuple[str, Place, list[int]]]:
+        """The first round of each resource that isn't complete, and the ranks that it waits for."""
+        return [
+            (resource, known.places[0], self._missing(known, known.places[0]))
+            for resource, known in self._resources.items()
+            if known.places
+        ]
+
+    def _missing(self, known: _Resource, place: Place) -> list[int]:
+        """The ranks that may still join the round, or one before it."""
+        joined, moment = known.rounds[place], place[0]
+        missing = {
+            rank for rank, progress in enumerate(self._progress) if rank not in joined and not progress.passed(moment)
+        }
+        return sorted(missing | self._may_come_first(known, moment))
+
+    def _may_come_first(self, known: _Resource, moment: Moment) -> set[int]:
+        """The ranks that may still use a resource before a moment: components behind it, on the slice before."""
+        part, number, position = moment
+        behind = [later for later in known.users if later > position] if part == LOOP and number else []
+        return {
+            rank
+            for rank, progress in enumerate(self._progress)
+            if not all(progress.passed((LOOP, number - 1, later)) for later in behind)
+        }

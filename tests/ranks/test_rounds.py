@@ -1,0 +1,144 @@
+"""In which order collective calls happen, decided without MPI."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5flow.ranks.rounds import AFTER, BEFORE, LOOP, OutOfOrder, Progress, Rounds
+
+#: For each rank, slice and component: how many rows of which dataset it reserves in each of its calls.
+CALLS = st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 3)), max_size=2)
+
+
+class Rank:
+    """A rank that makes its calls in the order of sequential mode, each when the one before is answered."""
+
+    def __init__(self, number, slices, rounds):
+        self.number, self.rounds = number, rounds
+        self.progress = Progress(LOOP, 0)
+        self.steps = self._steps(slices)
+        self.awaited = None
+        self.done = False
+
+    def _steps(self, slices):
+        for number, components in enumerate(slices):
+            for position, calls in enumerate(components):
+                counts = {}
+                for resource, rows in calls:
+                    place = ((LOOP, number, position), counts.get(resource, 0))
+                    counts[resource] = place[1] + 1
+                    yield resource, place, rows
+                self.progress.finish(number, position)
+                yield None
+
+    def step(self):
+        made = next(self.steps, "end")
+        if made == "end":
+            self.progress = Progress(AFTER, 0)
+            self.done = True
+        elif made is not None:
+            resource, place, rows = made
+            self.awaited = (resource, place)
+            self.rounds.join(self.number, resource, place, rows)
+        self.rounds.proceed(self.number, self.progress.copy())
+
+
+@given(
+    workload=st.integers(2, 4).flatmap(
+        lambda ranks: st.lists(
+            st.lists(st.lists(CALLS, min_size=2, max_size=2), min_size=3, max_size=3), min_size=ranks, max_size=ranks
+        )
+    ),
+    order=st.integers(0, 2**32),
+)
+def test_whatever_the_timing_rounds_close_in_the_order_of_sequential_mode(workload, order):
+    draw = random.Random(order)
+    rounds = Rounds(len(workload))
+    ranks = [Rank(number, slices, rounds) for number, slices in enumerate(workload)]
+    closed = {"A": [], "B": []}
+    while not all(rank.done for rank in ranks):
+        able = [rank for rank in ranks if rank.awaited is None and not rank.done]
+        assert able, "everybody waits"
+        draw.choice(able).step()
+        for made in rounds.close():
+            closed[made.resource].append((made.place, made.calls))
+            for rank in ranks:
+                if rank.awaited == (made.resource, made.place) and made.calls[rank.number] is not None:
+                    rank.awaited = None
+    assert closed == expected(workload)
+
+
+def expected(workload):
+    """Ranks whose next calls are the same are answered together, else the lowest alone."""
+    rounds = {"A": [], "B": []}
+    for number, position in itertools.product(range(3), range(2)):
+        left = {rank: collections.deque(placed(slices[number][position])) for rank, slices in enumerate(workload)}
+        while any(left.values()):
+            waiting = {rank: calls[0][:2] for rank, calls in left.items() if calls}
+            same = len(set(waiting.values())) == 1
+            answers = [None] * len(workload)
+            for rank in waiting if same else [min(waiting)]:
+                resource, count, answers[rank] = left[rank].popleft()
+            rounds[resource].append((((LOOP, number, position), count), tuple(answers)))
+    return rounds
+
+
+def placed(calls):
+    counts = collections.Counter()
+    for resource, rows in calls:
+        yield resource, counts[resource], rows
+        counts[resource] += 1
+
+
+def test_a_call_that_a_rank_skips_is_answered_when_it_has_passed_the_moment():
+    rounds = Rounds(2)
+    place = ((LOOP, 0, 1), 0)
+    rounds.join(0, "hits", place, 3)
+    assert list(rounds.close()) == []
+    assert rounds.waiting() == [("hits", place, [1])]
+    rounds.proceed(1, Progress(LOOP, 0, [0, 0]))
+    (closed,) = rounds.close()
+    assert closed.calls == (3, None)
+    assert rounds.waiting() == []
+
+
+def test_a_component_behind_that_uses_the_dataset_on_the_slice_before_comes_first():
+    rounds = Rounds(2)
+    first, second = ((LOOP, 0, 2), 0), ((LOOP, 1, 1), 0)
+    rounds.join(0, "hits", ((LOOP, 0, 2), 0), 5)
+    rounds.join(1, "hits", second, 1)  # rank 1 is ahead, and hasn't used it behind on slice 0 up to now
+    rounds.proceed(1, Progress(LOOP, 0, [1, 0, -1]))
+    rounds.proceed(0, Progress(LOOP, 0, [1, 1, -1]))
+    assert list(rounds.close()) == []
+    rounds.join(1, "hits", first, 2)
+    rounds.proceed(0, Progress(LOOP, 0, [1, 1, 0]))
+    rounds.proceed(1, Progress(LOOP, 0, [1, 0, 0]))
+    assert [made.place for made in rounds.close()] == [first, second]
+
+
+def test_a_call_that_comes_too_late_is_refused_with_the_cure():
+    rounds = Rounds(2)
+    later = ((LOOP, 1, 1), 0)
+    for rank in range(2):
+        rounds.join(rank, "hits", later, 1)
+    assert [made.place for made in rounds.close()] == [later]
+    with pytest.raises(OutOfOrder, match="mode: sequential"):
+        rounds.join(0, "hits", ((LOOP, 0, 2), 0), 1)
+
+
+def test_before_and_after_the_loop_all_make_the_call_or_go_on():
+    rounds = Rounds(3)
+    place = ((BEFORE, 2, 0), 0)
+    rounds.join(0, "structure", place, "create")
+    rounds.proceed(1, Progress(BEFORE, 3))
+    rounds.proceed(2, Progress(BEFORE, 2))
+    assert rounds.waiting() == [("structure", place, [2])]
+    rounds.join(2, "structure", place, "create")
+    (closed,) = rounds.close()
+    assert closed.calls == ("create", None, "create")
