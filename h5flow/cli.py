@@ -13,12 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from h5flow import mpi
 from h5flow.errors import ConfigError, DiscoveryError, H5FlowError, UsageError
 from h5flow.runtime.stopping import Stopped
 
 PROGRAM = "h5flow-async"
 
 DONE, FAILED, WRONG = 0, 1, 2
+
+# What is wrong on all ranks is said by the first one, before others end the job (seconds).
+_LET_FIRST_RANK_SPEAK = 5.0
 
 _EPILOG = """\
 Defaults for input, output, start, end, compression, drop and overwrite can stand in the workflow file:
@@ -82,9 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, _stop)
         options = parser().parse_intermixed_args(arguments)
         _set_up_logging(options.verbose)
-        return _outcome(options)
+        code = _outcome(options)
+        if code != DONE:
+            mpi.end_all(code)
+        return code
     except Stopped as stopped:
-        _say(f"{PROGRAM}: {stopped}")
+        if mpi.launched_rank() == 0:
+            _say(f"{PROGRAM}: {stopped}")
         if stopped.at_once:
             os._exit(128 + stopped.signal)  # threads may still be at work, and nobody waits for them
         return 128 + stopped.signal
@@ -95,7 +103,7 @@ def _outcome(options: argparse.Namespace) -> int:
     try:
         _run(options)
     except ConfigError as error:
-        for problem in error.problems:
+        for problem in error.problems if mpi.launched_rank() == 0 else ():
             _say(f"{PROGRAM}: {problem}")
         return WRONG
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the last place to say what happened
@@ -128,7 +136,7 @@ def _run(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         nompi=options.nompi,
     )
-    if not options.quiet:
+    if not options.quiet and mpi.launched_rank() == 0:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
         _say(f"{output}: {slices:,} slices, {rows:,} rows in {time.perf_counter() - started:.1f} s")
 
@@ -137,6 +145,10 @@ def _failed(error: Exception | SystemExit, verbose: int) -> int:
     """Say what went wrong, with the traceback where it may be a mistake in somebody's code."""
     from h5flow.runtime.failure import located
 
+    if mpi.launched_rank() and isinstance(error, UsageError | DiscoveryError | mpi.OnFirstRank):
+        if mpi.working_together():
+            time.sleep(_LET_FIRST_RANK_SPEAK)
+        return WRONG
     if verbose or not isinstance(error, H5FlowError):
         _print_traceback(error)
     where = located(error)

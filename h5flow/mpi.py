@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from h5flow.errors import H5FlowError, UsageError
@@ -12,12 +13,14 @@ from h5flow.errors import H5FlowError, UsageError
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mpi4py.MPI import Intracomm
 
-# How the launchers of the common MPI implementations tell a process how many ranks there are.
+# How the launchers of the common MPI implementations tell a process how many ranks there are, and which it is.
 _LAUNCHED_RANKS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
+
+_LAUNCHED_RANK = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK", "MPI_LOCALRANKID")
 
 
 @functools.cache
@@ -48,6 +51,53 @@ def launched_ranks() -> int:
 
 class OnFirstRank(H5FlowError):
     """Rank 0 has failed at what all ranks need, and says why."""
+
+
+class _Together:
+    """Whether ranks are at work on one file, so that none can go on when one has failed."""
+
+    working = False
+
+
+@contextmanager
+def together(comm: Intracomm | None) -> Iterator[None]:
+    """While ranks work on one file; `end_all` ends them if this isn't left in order."""
+    _Together.working = comm is not None and comm.Get_size() > 1
+    yield
+    _Together.working = False
+
+
+def working_together() -> bool:
+    """Whether ranks are at work on one file."""
+    return _Together.working
+
+
+def end_all(code: int) -> None:
+    """End all ranks with an exit code, if they work on one file together and this one has failed.
+
+    Nothing is closed before: closing is something that ranks do together, and the others won't.
+    """
+    if not _Together.working:
+        return
+    from mpi4py import MPI
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(code)
+
+
+def launched_rank() -> int:
+    """The number of this rank as a launcher has told it, found without importing MPI; 0 without one."""
+    numbers = (os.environ.get(variable, "") for variable in _LAUNCHED_RANK)
+    return next((int(number) for number in numbers if number.isdigit()), 0)
+
+
+def check_same(comm: Intracomm, values: list[str], what: str) -> None:
+    """Raise `UsageError` where ranks have been given different values. Collective."""
+    given = comm.allgather(values)
+    different = [rank for rank, others in enumerate(given) if others != given[0]]
+    if different:
+        raise UsageError(f"{what} differ between rank 0 and rank {different[0]}: start all ranks alike")
 
 
 def check_launch(ranks: int) -> None:

@@ -30,6 +30,8 @@ from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format
 from h5flow.workflow.sizes import parse_size
 
 if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
     from h5flow.workflow import ComponentConfig
 
 C = TypeVar("C", bound=Component)
@@ -62,12 +64,14 @@ class H5FlowManager:
         compression: str | None = None,
         mpi: bool | None = None,
         output: OutputFile | None = None,
+        comm: Intracomm | None = None,
     ) -> None:
         self.config = _checked(config)
         self.done = Done()
         self._drop = list(drop or [])
         self._compression = compression
         self._mpi = mpi
+        self._comm = comm
         self._publishes = output is None
         self._output = output or OutputFile(output_filename)
         self._stop_at_once = False
@@ -101,6 +105,7 @@ class H5FlowManager:
             drop_list=drop,
             compression=self._compression,
             output=self._output,
+            comm=self._comm,
         )
         self._tracer = Tracer(self._hazards, self.data_manager.lock, self.data_manager.turn)
         if self._crew.workers:
@@ -112,6 +117,10 @@ class H5FlowManager:
                 ranks.coordination.at_work = self._tracer.at_work
                 ranks.coordination.before_waiting = self._tracer.before_waiting
                 ranks.coordination.acting_at = acting_at
+        if self.data_manager.ranks is not None:
+            runtime = self.config.runtime
+            names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
+            self.data_manager.ranks.watch_stalls(names, runtime.stall_warning, runtime.stall_abort)
         self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
 
     def configure_resources(
@@ -294,7 +303,9 @@ class H5FlowManager:
 
     def abandon(self) -> None:
         """Close the files after a failure; the output keeps the name `<output_filename>.partial`."""
-        self._crew.dismiss(wait=not self._stop_at_once)
+        several = hasattr(self, "data_manager") and self.data_manager.ranks is not None
+        # Threads that wait for other ranks may do so forever.
+        self._crew.dismiss(wait=not (self._stop_at_once or several))
         if hasattr(self, "data_manager"):
             self.data_manager.abandon()
 

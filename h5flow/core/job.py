@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from h5flow import mpi
 from h5flow.core.h5_flow_manager import H5FlowManager
@@ -14,6 +16,9 @@ from h5flow.errors import UsageError
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator, check_positions
 from h5flow.runtime.steps import Done
 from h5flow.workflow import WorkflowConfig, check, load
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +33,11 @@ def run_workflows(
     compression: str | None = None,
     nompi: bool = False,
     overwrite: bool = False,
+    comm: Intracomm | None = None,
 ) -> list[Done]:
     """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
+
+    The ranks of `comm`, without one all that were launched, do so together; rank 0 says how far all of them got.
 
     An output that is there already is extended, or with `overwrite` replaced. `drop` applies to the last workflow,
     since the others may need what is dropped. The output has its name only when all are done; until then, and
@@ -38,53 +46,60 @@ def run_workflows(
     """
     if not configs:
         raise UsageError("no workflow to run")
-    if (ranks := mpi.launched_ranks()) > 1:
-        if nompi:
-            raise UsageError(f"started on {ranks} ranks with --nompi: start it without mpiexec")
-        mpi.check_launch(ranks)
     if any(_loops_over_input(config) for config in configs):
         # Before the input is copied, which may take long.
         check_positions(start_position, end_position)
+    if comm is None and (ranks := mpi.launched_ranks()) > 1:
+        if nompi:
+            raise UsageError(f"started on {ranks} ranks with --nompi: start it without mpiexec")
+        mpi.check_launch(ranks)
+        comm = mpi.world()
     output = OutputFile(output_filename, overwrite or configs[0].run.overwrite)
-    counts = []
-    for number, config in enumerate(configs, start=1):
-        last = number == len(configs)
-        started = time.perf_counter()
-        manager = H5FlowManager(
-            config,
-            output_filename,
-            input_filename,
-            start_position,
-            end_position,
-            drop=[*config.run.drop, *drop] if last else list(config.run.drop),
-            compression=compression or config.run.compression,
-            mpi=False if nompi else None,
-            output=output,
-        )
-        try:
-            manager.init()
-            manager.run()
-            manager.finish()
-        except BaseException:
-            manager.abandon()
-            raise
-        _log.info(
-            "%s: %d slices, %d rows in %.2f s",
-            config.name,
-            manager.done.slices,
-            manager.done.rows,
-            time.perf_counter() - started,
-        )
-        counts.append(manager.done)
-        # Not the working file's name: components look at how it ends, look it up in tables and store it. One that
-        # opens the file by itself finds none, or an older output; with the working file it would be worse off,
-        # for if it were first to open it, the data manager could not open it for writing any more.
-        input_filename = output_filename
-    if ranks == 1:
-        output.publish()
-    else:
-        mpi.on_first_rank(mpi.world(), output.publish)
+    with mpi.together(comm):
+        if comm is not None:
+            mpi.check_same(comm, [repr(config) for config in configs], "the workflow files")
+        counts = []
+        for number, config in enumerate(configs, start=1):
+            last = number == len(configs)
+            manager = H5FlowManager(
+                config,
+                output_filename,
+                input_filename,
+                start_position,
+                end_position,
+                drop=[*config.run.drop, *drop] if last else list(config.run.drop),
+                compression=compression or config.run.compression,
+                mpi=False if nompi else None,
+                output=output,
+                comm=comm,
+            )
+            counts.append(_run(manager))
+            # Not the working file's name: components look at how it ends, look it up in tables and store it. One
+            # that opens the file by itself finds none, or an older output; with the working file it would be worse
+            # off, for if it were first to open it, the data manager could not open it for writing any more.
+            input_filename = output_filename
+        if comm is None:
+            output.publish()
+        else:
+            mpi.on_first_rank(comm, output.publish)
+            counts = [comm.reduce(done) or done for done in counts]
     return counts
+
+
+def _run(manager: H5FlowManager) -> Done:
+    """Run one workflow; says how far it got."""
+    started = time.perf_counter()
+    try:
+        manager.init()
+        manager.run()
+        manager.finish()
+    except BaseException:
+        manager.abandon()
+        raise
+    done = manager.done
+    seconds = time.perf_counter() - started
+    _log.info("%s: %d slices, %d rows in %.2f s", manager.config.name, done.slices, done.rows, seconds)
+    return done
 
 
 def _loops_over_input(config: WorkflowConfig) -> bool:
@@ -112,13 +127,19 @@ def run(
         logging.basicConfig()
         logging.getLogger("h5flow").setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
     paths = [configs] if isinstance(configs, str | Path) else configs
-    run_workflows(
-        [check(load(str(path))) for path in paths],
-        output_filename,
-        input_filename,
-        start_position,
-        end_position,
-        drop=drop or (),
-        compression=compression,
-        nompi=nompi,
-    )
+    try:
+        run_workflows(
+            [check(load(str(path))) for path in paths],
+            output_filename,
+            input_filename,
+            start_position,
+            end_position,
+            drop=drop or (),
+            compression=compression,
+            nompi=nompi,
+        )
+    except BaseException:
+        if mpi.working_together():
+            traceback.print_exc()
+            mpi.end_all(1)
+        raise

@@ -166,8 +166,12 @@ class DataFile:
     def abandon(self, for_others: bool = False) -> None:
         """Close when nobody is to be told of errors: what can be saved is, the temporary file is gone.
 
-        With `for_others`, h5py closes the file as soon as nobody has an object of it, such as attributes.
+        With other ranks nothing is saved, since that is something that all of them do together. With `for_others`,
+        h5py closes the file as soon as nobody has an object of it, such as attributes.
         """
+        if self.ranks is not None:
+            self.remove_temporary()
+            return
         try:
             storages = self._written()
             if not for_others:

@@ -32,9 +32,9 @@ class OutputFile:
     def prepare(self, source: str | None) -> str | None:
         """Start from a copy of `source`, or where there is none from the output that exists, or from nothing.
 
-        With `overwrite` an output that exists is not started from, unless it is the source itself.
-
-        Returns the file of which it is a copy now. Does nothing when called again. Raises `FileError` where the output can't be written or is open elsewhere.
+        With `overwrite` an output that exists is not started from, unless it is the source itself. Returns the file
+        of which it is a copy now. Does nothing when called again. Raises `FileError` where the output can't be written
+        or is open elsewhere.
         """
         if self._prepared:
             return None

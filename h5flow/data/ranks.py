@@ -7,11 +7,13 @@ ranks agree, written to each rank's own buffer, and sent to the owner when that 
 from __future__ import annotations
 
 import functools
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from h5flow import mpi
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PagedDataset, RegionTable
 from h5flow.data.storage import SerialStorage, Storage
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import threading
 
     from mpi4py.MPI import Intracomm
+
+_log = logging.getLogger(__name__)
 
 # Resources of rounds that are no datasets.
 _STRUCTURE = "the structure of the file"
@@ -64,6 +68,23 @@ class Ranks:
         self._original: str | None = None
         #: Called when another rank has been asked to stop.
         self.stop: Callable[[], None] = lambda: None
+
+    def watch_stalls(self, names: Sequence[str], warning: float, abort: float | None) -> None:
+        """Log what ranks have been waiting for so long (seconds), and end all of them after `abort`."""
+        warned = 0.0
+
+        def stalled(seconds: float, late: Callable[[Sequence[str]], list[str]]) -> None:
+            nonlocal warned
+            if seconds < warned:
+                warned = 0.0
+            if abort is not None and seconds > abort:
+                _log.error("ended after %.0f s of waiting for %s", seconds, "; ".join(late(names)))
+                mpi.end_all(1)
+            if seconds > warned + warning:
+                warned = seconds
+                _log.warning("ranks have been waiting for %.0f s for %s", seconds, "; ".join(late(names)))
+
+        self.coordination.stalled = stalled
 
     # opening and closing
 

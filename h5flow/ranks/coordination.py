@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 
+# How often (seconds) is looked for ranks that wait for others.
+_LOOK_FOR_STALLS = 0.5
 # So many messages may wait to be sent before those who write wait as well.
 _MOST_UNSENT = 32
 
@@ -69,7 +71,10 @@ class Coordination:
         self.before_waiting: Callable[[], None] = lambda: None
         #: Makes the calling thread act for the component of a moment.
         self.acting_at: Callable[[Moment], AbstractContextManager[object]] = lambda _: nullcontext()
-        self._courier = Courier(comm, self._receive, self._between, self._fail)
+        #: On rank 0, told again and again how long (seconds) some ranks have been waiting for others, in words.
+        self.stalled: Callable[[float, Callable[[Sequence[str]], list[str]]], None] = lambda _seconds, _late: None
+        self._stall: tuple[list[tuple[str, Place, list[int]]], float, float] = ([], 0.0, 0.0)
+        self._courier = Courier(comm, self._receive, self._between, self.give_up)
 
     # progress
 
@@ -229,6 +234,8 @@ class Coordination:
         if self._wanted and self._moved:
             self._wanted = False
             self._courier.post(0, ("progress", self._copied_progress()))
+        if self._rounds is not None:
+            self._look_for_stalls()
         # Who holds the lock may be waiting for an answer that this thread has to bring.
         if self._news and self._turn.acquire(blocking=False):
             try:
@@ -238,10 +245,24 @@ class Coordination:
             finally:
                 self._turn.release()
 
-    def _fail(self, error: BaseException) -> None:
+    def _look_for_stalls(self) -> None:
+        assert self._rounds is not None
+        before, since, looked = self._stall
+        now = time.monotonic()
+        if now - looked < _LOOK_FOR_STALLS:
+            return
+        waiting = self._rounds.waiting()
+        self._stall = (waiting, since if waiting == before else now, now)
+        if waiting and waiting == before:
+            self.stalled(now - since, self._rounds.late)
+
+    def give_up(self, error: BaseException) -> None:
+        """Whoever waits for other ranks, now or later, gets `Ended`."""
         self._error = self._error or error
         with self._answered:
             self._answered.notify_all()
+        with self._turn:
+            self._turn.notify_all()
 
     def close(self) -> None:
         """End, when all ranks do."""

@@ -16,7 +16,7 @@ This module only decides. It knows no MPI, files or threads; its owner, rank 0, 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -110,8 +110,8 @@ class Rounds:
         moment = place[0]
         if known.closed is not None and moment < known.closed:
             raise OutOfOrder(
-                f"rank {rank} uses {resource} on slice number {moment[1]} after another component has used it on"
-                f" slice number {known.closed[1]}; run this workflow with runtime.mode: sequential"
+                f"rank {rank} uses {_named(resource)} on slice number {moment[1]} after another component has used"
+                f" it on slice number {known.closed[1]}; run this workflow with runtime.mode: sequential"
             )
         if place not in known.rounds:
             bisect.insort(known.places, place)
@@ -167,6 +167,24 @@ class Rounds:
             if known.places
         ]
 
+    def late(self, names: Sequence[str]) -> list[str]:
+        """For each rank that others wait for, in words what it hasn't finished; `names` are those of the components."""
+        found: dict[int, str] = {}
+        for resource, (moment, _), missing in self.waiting():
+            for rank in missing:
+                found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {_named(resource)}")
+        return [found[rank] for rank in sorted(found)]
+
+    def _unfinished(self, rank: int, moment: Moment, names: Sequence[str]) -> str:
+        part, number, position = moment
+        if part != LOOP:
+            return f"to finish {'init' if part == BEFORE else 'finish'} of its components"
+        progress = self._progress[rank]
+        last = min(position, len(names) - 1)
+        first = next((p for p in range(last) if not progress.passed((LOOP, number, p))), last)
+        reached = progress.finished[first] + 1 if first < len(progress.finished) else 0
+        return f"to finish {names[first]} on slice number {reached}"
+
     def _missing(self, known: _Resource, place: Place) -> list[int]:
         """The ranks that may still join the round, or one before it."""
         joined, moment = known.rounds[place], place[0]
@@ -184,3 +202,8 @@ class Rounds:
             for rank, progress in enumerate(self._progress)
             if not all(progress.passed((LOOP, number - 1, later)) for later in behind)
         }
+
+
+def _named(resource: str) -> str:
+    """A resource in words."""
+    return f"'{resource.strip('/').removesuffix('/data')}'" if resource.startswith("/") else resource

@@ -127,7 +127,9 @@ class Pipeline:
                 if failure is not None or sys.exc_info()[0] is not None:
                     self.flight.failure = self.flight.failure or failure or RuntimeError("the run was cancelled")
                     self._tracer.end()
-                for worker in () if self.flight.stop.at_once else (*self._workers, *self._loaders, self._writer):
+                # With other ranks, threads may wait for some that have failed or will be ended by this one.
+                leaving = self.flight.stop.at_once or (failure is not None and self._tracer.passed is not None)
+                for worker in () if leaving else (*self._workers, *self._loaders, self._writer):
                     await asyncio.shield(worker.run(lambda: None))
                 for worker in (*self._loaders, self._writer):
                     worker.close(wait=False)

@@ -71,6 +71,9 @@ class Done:
     slices: int = 0
     rows: int = 0
 
+    def __add__(self, other: Done) -> Done:
+        return Done(self.slices + other.slices, self.rows + other.rows)
+
     def count(self, rows: slice) -> None:
         """One more slice has passed all stages; `EMPTY`, which a rank gets that others go on without, is none."""
         if rows == slice(-1, -1):

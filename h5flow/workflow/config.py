@@ -71,6 +71,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True):
     raw_chunks: Annotated[bool, Meta(description="true or false")] = True
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], Meta(description="'auto', 'uvloop' or 'asyncio'")] = "auto"
     random: Annotated[Literal["shared", "per-stage"], Meta(description="'shared' or 'per-stage'")] = "shared"
+    stall_warning: Annotated[Annotated[float, Meta(gt=0)], Meta(description="a number of seconds")] = 60.0
+    stall_abort: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="a number of seconds")] = None
 
 
 class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True):
