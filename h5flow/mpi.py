@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _LAUNCHED_RANKS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMIX_SIZE", "MV2_COMM_WORLD_SIZE")
 
 _LAUNCHED_RANK = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK", "MPI_LOCALRANKID")
+
+_LET_OUTPUT_PASS = 0.3  # seconds
 
 
 @functools.cache
@@ -83,6 +86,8 @@ def end_all(code: int) -> None:
 
     sys.stdout.flush()
     sys.stderr.flush()
+    # Launchers drop what they haven't passed on when they are told to abort.
+    time.sleep(_LET_OUTPUT_PASS)
     MPI.COMM_WORLD.Abort(code)
 
 

@@ -1,0 +1,153 @@
+"""Components as they run on several ranks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import zlib
+
+import numpy as np
+
+from h5flow.core import H5FlowGenerator, H5FlowStage
+
+ROW = np.dtype([("id", "i8"), ("rank", "i4"), ("value", "f8")])
+
+
+def rows_of(rows, rank):
+    made = np.zeros(rows.stop - rows.start, ROW)
+    made["id"], made["rank"], made["value"] = np.arange(rows.start, rows.stop), rank, np.arange(len(made)) / 4
+    return made
+
+
+class Source(H5FlowGenerator):
+    """Appends slices, on each rank another number of them, of other sizes."""
+
+    def __init__(self, slices=6, sleep=0.0, **params):
+        super().__init__(**params)
+        self.slices, self.sleep = slices, sleep
+        self.number = 0
+
+    def init(self):
+        self.data_manager.create_dset(self.dset_name, ROW)
+
+    def next(self):
+        if self.number >= self.slices - self.rank:
+            return self.EMPTY
+        self.number += 1
+        time.sleep(self.sleep * ((self.number + self.rank) % 3))
+        rows = self.data_manager.reserve_data(self.dset_name, 1 + (self.number + self.rank) % 4)
+        self.data_manager.write_data(self.dset_name, rows, rows_of(rows, self.rank))
+        return rows
+
+
+class Ring(Source):
+    """Passes the number of its slices around between `next` calls, as generators do that hand rows over."""
+
+    def next(self):
+        passed = self.comm.sendrecv(self.number, dest=(self.rank + 1) % self.size, source=(self.rank - 1) % self.size)
+        assert passed in (self.number, self.number - 1, self.number + 1)
+        if self.number == 5:
+            return self.EMPTY
+        self.number += 1
+        rows = self.data_manager.reserve_data(self.dset_name, 2)
+        self.data_manager.write_data(self.dset_name, rows, rows_of(rows, self.rank))
+        return rows
+
+
+class Hits(H5FlowStage):
+    """Appends hits to some of the slices, and links them; on other slices it makes no call at all."""
+
+    def __init__(self, every=2, sleep=0.0, **params):
+        super().__init__(**params)
+        self.every, self.sleep = every, sleep
+        self.number = 0
+
+    def init(self, source_name):
+        self.data_manager.create_dset(self.name, ROW)
+        self.data_manager.create_ref(source_name, self.name)
+
+    def run(self, source_name, source_slice, cache):
+        self.number += 1
+        time.sleep(self.sleep * ((self.number + 2 * self.rank) % 4))
+        found = cache[source_name]
+        if len(found) and (self.number + self.rank) % self.every == 0:
+            rows = self.data_manager.reserve_data(self.name, 2 * len(found))
+            self.data_manager.write_data(self.name, rows, rows_of(rows, self.rank))
+            parents = np.repeat(np.arange(source_slice.start, source_slice.stop), 2)
+            self.data_manager.write_ref(source_name, self.name, np.c_[parents, np.arange(rows.start, rows.stop)])
+
+
+class Sums(H5FlowStage):
+    """Appends a row for each row of the slice, made of what it requires."""
+
+    def init(self, source_name):
+        self.data_manager.create_dset(self.name, "f8")
+        self.data_manager.create_ref(self.name, source_name)
+
+    def run(self, source_name, source_slice, cache):
+        own = cache[source_name]
+        required = [np.ma.filled(cache[entry["name"]]["value"], 0) for entry in self.requires]
+        values = sum((part.sum(axis=tuple(range(1, part.ndim)))[: len(own)] for part in required), np.zeros(len(own)))
+        rows = self.data_manager.reserve_data(self.name, len(own))
+        self.data_manager.write_data(self.name, rows, values)
+        # what has just been written is there at once
+        assert (self.data_manager[self.name, rows] == values).all()
+        parents = np.arange(source_slice.start, source_slice.stop) if len(own) else np.zeros(0, int)
+        self.data_manager.write_ref(source_name, self.name, np.c_[parents, np.r_[rows]])
+
+    def finish(self, source_name):
+        counted = self.comm.allreduce(len(self.data_manager.get_dset(self.name))) if self.comm else 0
+        everything = zlib.crc32(np.ascontiguousarray(self.data_manager[self.name, :]).tobytes())
+        self.data_manager.set_attrs(self.name, counted=counted, everything=everything, made_by=[0, 1])
+
+
+class Marks(H5FlowStage):
+    """Changes its own rows of the source, and appends to a dataset that it makes with its first rows."""
+
+    def run(self, source_name, source_slice, cache):
+        rows = cache[source_name]
+        if not len(rows):
+            return
+        rows["value"] += 100
+        self.data_manager.write_data(source_name, source_slice, rows)
+        if not self.data_manager.dset_exists("made"):
+            self.data_manager.create_dset("made", rows.dtype)
+        where = self.data_manager.reserve_data("made", 1)
+        self.data_manager.write_data("made", where, rows[:1])
+        self.data_manager.set_attrs("made", kind="first rows")
+
+
+class Fails(H5FlowStage):
+    """Does something on the last rank that no rank should do, from the third slice on."""
+
+    def __init__(self, how, **params):
+        super().__init__(**params)
+        self.how, self.number = how, 0
+
+    def run(self, source_name, source_slice, cache):
+        self.number += 1
+        if self.rank == self.size - 1 and self.number >= 3:
+            getattr(self, self.how)()
+
+    def raises(self):
+        raise ValueError("this rank's own mistake")
+
+    def exits(self):
+        sys.exit(3)
+
+    def is_killed(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def sleeps(self):
+        time.sleep(1000)
+
+    def receives(self):
+        self.comm.recv(source=0)
+
+    def reserves(self):
+        self.data_manager.reserve_data("extra", 1)
+
+    def init(self, source_name):
+        self.data_manager.create_dset("extra", "i4")

@@ -1,0 +1,215 @@
+"""Workflows on several ranks, started as users start them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "runtime"))
+
+from comparing import content
+
+CHAIN = """
+flow: {source: source, stages: [hits, marks, sums]}
+source: {classname: Source, path: components, dset_name: raw, params: {slices: 6, sleep: 0.002}}
+hits: {classname: Hits, path: components, params: {sleep: 0.002}}
+marks: {classname: Marks, path: components}
+sums: {classname: Sums, path: components, requires: [hits, {name: again, path: hits}]}
+"""
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_pipelined_is_sequential(flow, tmp_path, count):
+    files = []
+    for mode in ("sequential", "pipelined", "pipelined"):
+        ended = flow(count, CHAIN, "--set", f"runtime.mode={mode}")
+        assert ended.code == 0, ended
+        files.append(content(tmp_path / "out.h5"))
+        (tmp_path / "out.h5").unlink()
+    assert files[0] == files[1] == files[2]
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_rows_of_one_call_lie_in_the_order_of_ranks(flow, tmp_path, mode):
+    assert flow(3, CHAIN, "--set", f"runtime.mode={mode}").code == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        raw = file["raw/data"][:]
+        expected = []
+        for number in range(1, 7):
+            for rank in range(3):
+                if number <= 6 - rank:
+                    expected += [rank] * (1 + (number + rank) % 4)
+        assert raw["rank"].tolist() == expected
+        assert raw["id"].tolist() == list(range(len(expected)))
+        assert (raw["value"] >= 100).all()
+        assert len(file["sums/data"]) == len(expected)
+        # each row's sum, found by way of the references, is that of its hits
+        pairs, hits = file["raw/ref/hits/ref"][:], file["hits/data"][:]
+        assert len(pairs) == len(hits) > 0
+        of_sums = {parent: row for row, parent in file["sums/ref/raw/ref"][:].tolist()}
+        sums = np.zeros(len(raw))
+        np.add.at(sums, pairs[:, 0], 2 * hits["value"][pairs[:, 1]])
+        assert [file["sums/data"][of_sums[row]] for row in range(len(raw))] == sums.tolist()
+        # regions enclose the references of each row, tightly
+        for row, (start, stop) in enumerate(file["raw/ref/hits/ref_region"][:].tolist()):
+            at = np.flatnonzero(pairs[:, 0] == row)
+            assert (start, stop) == ((at[0], at[-1] + 1) if len(at) else (0, 0))
+
+
+LOOP = """
+flow: {source: raw, stages: [hits, sums]}
+hits: {classname: Hits, path: components, params: {every: 1}}
+sums: {classname: Sums, path: components, requires: [hits]}
+"""
+
+
+def make_input(path, rows=100, **options):
+    from components import ROW
+
+    with h5py.File(path, "w") as file:
+        data = np.zeros(rows, ROW)
+        data["id"] = np.arange(rows)
+        file.create_dataset("raw/data", data=data, chunks=(16,), maxshape=(None,), **options)
+        file["raw"].attrs["made"] = "for a test"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rows", [100, 17, 0])
+def test_a_loop_over_the_input(flow, tmp_path, monkeypatch, rows):
+    """Each rank takes every so many chunks; with few or none of them, ranks go on with nothing."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    make_input(tmp_path / "in.h5", rows)
+    before = (tmp_path / "in.h5").read_bytes()
+    for count in (1, 2, 4):
+        files = []
+        for mode in ("sequential", "pipelined"):
+            ended = flow(count, LOOP, "-i", "in.h5", "-z", "gzip", "--set", f"runtime.mode={mode}")
+            assert ended.code == 0, ended
+            assert f"{rows} rows" in ended.err
+            with h5py.File(tmp_path / "out.h5") as file:
+                assert file["raw/data"]["id"].tolist() == list(range(rows))
+                assert file["raw"].attrs["made"] == "for a test"
+                assert len(file["hits/data"]) == 2 * rows
+                assert len(file["sums/data"]) == rows
+                assert file["hits/data"].compression == "gzip"
+            files.append(content(tmp_path / "out.h5"))
+            (tmp_path / "out.h5").unlink()
+        assert files[0] == files[1]
+    assert (tmp_path / "in.h5").read_bytes() == before
+
+
+@pytest.mark.timeout(100)
+def test_workflows_one_after_the_other_dropping_and_extending(flow, tmp_path):
+    (tmp_path / "second.yaml").write_text(LOOP.replace("hits", "more").replace("sums", "totals"))
+    ended = flow(2, CHAIN, "second.yaml", "-d", "more")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert "more" not in file
+        assert "more" not in file["raw/ref"]
+        assert len(file["totals/data"]) == len(file["raw/data"])
+        before = len(file["raw/data"])
+    assert flow(2, CHAIN).code == 0
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file["raw/data"]) == 2 * before
+        assert len(file["sums/data"]) == 2 * before
+    assert [path.name for path in tmp_path.glob("*.h5*")] == ["out.h5"]
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_generators_that_pass_messages_around(flow, tmp_path, mode):
+    workflow = CHAIN.replace("classname: Source", "classname: Ring").replace("{slices: 6, sleep: 0.002}", "{}")
+    ended = flow(3, workflow, "--set", f"runtime.mode={mode}")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["raw/data"]["rank"].tolist() == [0, 0, 1, 1, 2, 2] * 5
+        assert file["sums"].attrs["counted"] == 3 * 30
+
+
+FAILING = """
+flow: {source: source, stages: [hits, fails, sums]}
+source: {classname: Source, path: components, dset_name: raw, params: {slices: 20}}
+hits: {classname: Hits, path: components}
+fails: {classname: Fails, path: components, params: {how: HOW}}
+sums: {classname: Sums, path: components, requires: [hits]}
+"""
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("raises", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
+        ("exits", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
+        ("is_killed", ""),
+    ],
+)
+def test_a_rank_that_fails_ends_the_job(flow, tmp_path, mode, how, says):
+    ended = flow(2, FAILING.replace("HOW", how), "--set", f"runtime.mode={mode}", limit=20)
+    assert ended.code != 0
+    assert says in ended.err
+    assert "Traceback" not in ended.err.partition(says)[2] if says else True
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("how", ["sleeps", "receives"])
+def test_a_rank_that_never_returns_is_named(flow, tmp_path, how):
+    settings = ("--set", "runtime.stall_warning=0.6", "--set", "runtime.stall_abort=2")
+    ended = flow(2, FAILING.replace("HOW", how), *settings, limit=30)
+    assert ended.code != 0
+    assert "rank 1 to finish stage 'fails' on slice number 2" in ended.err
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_a_rank_that_makes_more_calls_than_others(flow, tmp_path, mode):
+    ended = flow(3, FAILING.replace("HOW", "reserves"), "--set", f"runtime.mode={mode}")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file["extra/data"]) == 20 - 2  # with slices of nothing for the last rank
+
+
+@pytest.mark.timeout(100)
+def test_different_workflows_on_different_ranks(ranks, tmp_path):
+    (tmp_path / "0.yaml").write_text(CHAIN)
+    (tmp_path / "1.yaml").write_text(CHAIN.replace("slices: 6", "slices: 7"))
+    script = (
+        "import sys; from h5flow.mpi import launched_rank; from h5flow.cli import main;"
+        "sys.exit(main([f'{launched_rank()}.yaml', '-o', 'out.h5']))"
+    )
+    ended = ranks(2, "-c", script, limit=30)
+    assert ended.code == 2, ended
+    assert "differ between rank 0 and rank 1" in ended.err
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("wrong", ["config", "class", "input", "folder"])
+def test_what_is_wrong_on_all_ranks_is_said_once(flow, tmp_path, wrong):
+    workflow = CHAIN.replace("slices: 6", "slices: 6, ") if wrong != "config" else CHAIN.replace("stages:", "stagse:")
+    if wrong == "class":
+        workflow = workflow.replace("classname: Hits", "classname: Hitz")
+    arguments = {"input": ["-i", "none.h5"], "folder": ["-o", "nowhere/out.h5"]}.get(wrong, [])
+    if wrong == "input":
+        workflow = LOOP
+    started = time.monotonic()
+    ended = flow(3, workflow, *arguments, limit=40)
+    assert ended.code in (1, 2)
+    assert ended.err.count("h5flow-async: ") == 1, ended
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.timeout(100)
+def test_no_mpi_on_several_ranks_is_refused(flow):
+    ended = flow(2, CHAIN, "--nompi")
+    assert ended.code == 2
+    assert "--nompi" in ended.err
