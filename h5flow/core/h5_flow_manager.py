@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from h5flow.core.component import Component
 from h5flow.core.h5_flow_generator import H5FlowGenerator
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from h5flow.workflow import ComponentConfig
 
 C = TypeVar("C", bound=Component)
+S = TypeVar("S", bound="ComponentConfig")
 T = TypeVar("T")
 
 #: The generator of workflows whose source is a dataset.
@@ -224,8 +228,15 @@ class H5FlowManager:
                     run_off_loop(lambda: self._run_sequentially(stop))
         except Stopped as stopped:
             self._stop_at_once = stopped.at_once
+            done = self.done
+            if ranks is not None and not stopped.at_once:
+                # All ranks have stopped before the same slice.
+                done = self.data_manager.comm.allreduce(done)
+                ranks.coordination.enter(AFTER)
+                self.data_manager.close_file()
+                ranks.end()
             stopped.progress = (
-                f"after {self.done.slices:,} slices, {self.done.rows:,} rows;"
+                f"after {done.slices:,} slices, {done.rows:,} rows;"
                 f" what they gave is in '{self._output.working}'"
             )
             raise
@@ -397,6 +408,25 @@ def _class_of(section: ComponentConfig, base: type[C]) -> type[C]:
             f"{section.place}: '{section.classname}' is used as a {_ROLES[base]} but is no {base.__name__}"
         )
     return found
+
+
+def with_found_classes(config: WorkflowConfig) -> WorkflowConfig:
+    """A workflow whose classes have been found, imported, and aren't searched for again; raises `DiscoveryError`."""
+    generator = config.generator
+    return msgspec.structs.replace(
+        config,
+        generator=None if generator is None else _with_found_class(generator, H5FlowGenerator),
+        stages=tuple(_with_found_class(section, H5FlowStage) for section in config.stages),
+        resources=tuple(_with_found_class(section, H5FlowResource) for section in config.resources),
+    )
+
+
+def _with_found_class(section: S, base: type[Component]) -> S:
+    found = _class_of(section, base)
+    module = sys.modules.get(found.__module__)
+    if section.path is not None or getattr(module, section.classname, None) is not found:
+        return section
+    return msgspec.structs.replace(section, path=found.__module__)
 
 
 def _source(config: WorkflowConfig) -> str:

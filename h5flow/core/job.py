@@ -46,14 +46,10 @@ def run_workflows(
     """
     if not configs:
         raise UsageError("no workflow to run")
-    if any(_loops_over_input(config) for config in configs):
-        # Before the input is copied, which may take long.
-        check_positions(start_position, end_position)
-    if comm is None and (ranks := mpi.launched_ranks()) > 1:
-        if nompi:
-            raise UsageError(f"started on {ranks} ranks with --nompi: start it without mpiexec")
-        mpi.check_launch(ranks)
-        comm = mpi.world()
+    # Before the input is copied, which may take long.
+    check_rows(configs, start_position, end_position)
+    if comm is None:
+        comm = launched(nompi)
     output = OutputFile(output_filename, overwrite or configs[0].run.overwrite)
     with mpi.together(comm):
         if comm is not None:
@@ -84,6 +80,23 @@ def run_workflows(
             mpi.on_first_rank(comm, output.publish)
             counts = [comm.reduce(done) or done for done in counts]
     return counts
+
+
+def check_rows(configs: Sequence[WorkflowConfig], start: int | None, end: int | None) -> None:
+    """Raise `UsageError` for positions that are no row numbers, if a workflow loops over those of the input."""
+    if any(_loops_over_input(config) for config in configs):
+        check_positions(start, end)
+
+
+def launched(nompi: bool) -> Intracomm | None:
+    """All ranks, if a launcher has started several; raises `UsageError` if they can't work together."""
+    ranks = mpi.launched_ranks()
+    if ranks == 1:
+        return None
+    if nompi:
+        raise UsageError(f"started on {ranks} ranks with --nompi: start it without mpiexec")
+    mpi.check_launch(ranks)
+    return mpi.world()
 
 
 def _run(manager: H5FlowManager) -> Done:

@@ -25,7 +25,7 @@ from h5flow.data.ranks import Ranks
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
-from h5flow.errors import DataMismatch, FileError, H5FlowError, NotInFile
+from h5flow.errors import DataMismatch, H5FlowError, NotInFile
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -111,13 +111,19 @@ class DataFile:
     def start_with_copy_of(self, path: str) -> None:
         """Replace the file by a copy of another one, unless it is the same; done once."""
         if not self._copied and Path(path).resolve() != Path(self.path).resolve():
-            self.close()
+            self._close()
             shutil.copyfile(path, self.path)
             self.mode = "a"
         self._copied = True
 
     def close(self) -> None:
-        """Write what is buffered and close. The next use opens again."""
+        """Write what is buffered and close. The next use opens again. Collective."""
+        if self.ranks is not None:
+            self.ranks.close(self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
         for storage in self._written():
             storage.close()
 
@@ -149,7 +155,8 @@ class DataFile:
     def finish(self) -> None:
         """Delete what is to be dropped from the output, and close."""
         if self.ranks is not None:
-            self.ranks.finish(self._finish)
+            self.ranks.close(self._finish)
+            self.ranks.end()
         else:
             self._finish()
 
@@ -159,7 +166,7 @@ class DataFile:
                 for name in self.drop:
                     if name in self.main.file:
                         self.delete(name, carried_out=True)
-            self.close()
+            self._close()
         finally:
             self.remove_temporary()
 
@@ -177,7 +184,7 @@ class DataFile:
             if not for_others:
                 for storage in storages:
                     storage.close()
-        except FileError as error:
+        except Exception as error:  # noqa: BLE001 - what made the run fail is on its way, and mustn't be hidden
             _log.error("%s", error)
         finally:
             self.remove_temporary()

@@ -113,15 +113,18 @@ class Ranks:
             time.sleep(pause)
             pause = min(1e-3, 2 * pause)
 
-    def finish(self, finish: Callable[[], None]) -> None:
-        """Have the owner `finish` the file when it has got everything, and the others theirs."""
+    def close(self, close: Callable[[], None]) -> None:
+        """Have the owner `close` the file when it has got everything, and then the others theirs. Collective."""
         self.fence()
         if self.rank == 0:
-            finish()
+            close()
             self._wait()
         else:
             self._wait()
-            finish()
+            close()
+
+    def end(self) -> None:
+        """Nothing is done together any more. Collective."""
         self.coordination.close()
 
     # together

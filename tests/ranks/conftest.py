@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,13 @@ def ranks(tmp_path):
             "NO MPI: mpi4py or mpiexec isn't installed; nothing is tested on several ranks (pip install '.[mpi]')"
         )
 
-    def run(count: int, *arguments: object, limit: float = 60, **environment: str) -> Ended:
+    def run(
+        count: int,
+        *arguments: object,
+        limit: float = 60,
+        terminate_after: float | None = None,
+        **environment: str,
+    ) -> Ended:
         command = [launcher(), "-n", str(count), sys.executable, *map(str, arguments)]
         settings = {
             **os.environ,
@@ -64,6 +71,9 @@ def ranks(tmp_path):
             text=True,
             start_new_session=True,
         )
+        if terminate_after is not None:
+            time.sleep(terminate_after)
+            process.terminate()
         try:
             out, err = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:

@@ -213,3 +213,25 @@ def test_no_mpi_on_several_ranks_is_refused(flow):
     ended = flow(2, CHAIN, "--nompi")
     assert ended.code == 2
     assert "--nompi" in ended.err
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_a_signal_has_all_ranks_stop_before_the_same_slice(ranks, tmp_path, mode):
+    (tmp_path / "workflow.yaml").write_text(CHAIN.replace("slices: 6", "slices: 100000"))
+    arguments = ["-m", "h5flow", "workflow.yaml", "-o", "out.h5", "--set", f"runtime.mode={mode}"]
+    ended = ranks(3, *arguments, terminate_after=4, limit=40)
+    assert ended.code == 143, ended
+    assert ended.err.count("stopped by SIGTERM after") == 1
+    with h5py.File(tmp_path / "out.h5.partial") as file:
+        raw = file["raw/data"][:]
+        assert raw["id"].tolist() == list(range(len(raw)))
+        assert len(file["sums/data"]) == len(raw)
+        expected = []
+        for number in range(1, 100_000):
+            if len(expected) >= len(raw):
+                break
+            for rank in range(3):
+                expected += [rank] * (1 + (number + rank) % 4)
+        assert raw["rank"].tolist() == expected
+        assert (raw["value"] >= 100).all()

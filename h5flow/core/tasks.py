@@ -1,0 +1,122 @@
+"""Several inputs, each with an output of its own: which files are meant."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from h5flow.errors import UsageError
+from h5flow.workflow.spelling import did_you_mean
+
+_PLACEHOLDERS: dict[str, Callable[[Path], str]] = {
+    "stem": lambda path: path.stem,
+    "name": lambda path: path.name,
+    "parent": lambda path: str(path.parent),
+}
+_KNOWN = ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
+_IN_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An input and the output that is made of it."""
+
+    input: str
+    output: str
+
+    @property
+    def log(self) -> str:
+        """The file that says how it went."""
+        return f"{self.output}.log"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the output is there, which has its name only when it is complete."""
+        return Path(self.output).is_file()
+
+
+def are_several(inputs: Sequence[str], output: str) -> bool:
+    """Whether each input is to get an output of its own, though there may be one only."""
+    return len(inputs) > 1 or has_placeholder(output) or any(_is_pattern(name) for name in inputs)
+
+
+def has_placeholder(output: str) -> bool:
+    """Whether the name of an output is made from that of its input."""
+    return any(name in _PLACEHOLDERS for name in _IN_BRACES.findall(output))
+
+
+def tasks_of(inputs: Sequence[str], output: str) -> list[Task]:
+    """Inputs by name or pattern, each with its output, in the order in which they are given.
+
+    Of files that are themselves made of others, as when outputs lie beside inputs and a pattern finds both, there
+    are no outputs. Raises `UsageError` if there are no files, or outputs that aren't one for each of them.
+    """
+    files = _expanded(inputs)
+    if not files:
+        raise UsageError(f"output '{output}' is named for an input, but there is none: give -i IN.h5")
+    if len(files) > 1 and not has_placeholder(output):
+        raise UsageError(
+            f"{len(files)} inputs, but one output '{output}': put {_KNOWN} of the input in its name,"
+            " as in 'reco/{stem}.h5'"
+        )
+    made = [Task(file, _filled(output, file)) for file in files]
+    for task in made:
+        if os.path.abspath(task.output) == os.path.abspath(task.input):  # noqa: PTH100 - links stay as they are
+            raise UsageError(f"input '{task.input}' would be its own output: choose another than '{output}'")
+    produced = {os.path.abspath(task.output + end) for task in made for end in ("", ".partial", ".log")}  # noqa: PTH100
+    made = [task for task in made if os.path.abspath(task.input) not in produced]  # noqa: PTH100
+    _check_one_for_each(made, output)
+    return made
+
+
+def _check_one_for_each(made: list[Task], pattern: str) -> None:
+    """Raise `UsageError` for two inputs that would have the same output."""
+    found: dict[str, Task] = {}
+    for task in made:
+        other = found.setdefault(os.path.realpath(task.output), task)
+        if other is not task:
+            raise UsageError(
+                f"inputs '{other.input}' and '{task.input}' would both give '{task.output}': put more of"
+                f" {_KNOWN} in '{pattern}'"
+            )
+
+
+def _is_pattern(name: str) -> bool:
+    return glob.has_magic(name) and not Path(name).exists()
+
+
+def _expanded(names: Sequence[str]) -> list[str]:
+    """The files that are meant, each once."""
+    files: dict[str, str] = {}
+    for name in names:
+        if _is_pattern(name):
+            found = sorted(path for path in glob.glob(name, recursive=True) if Path(path).is_file())
+            if not found:
+                raise UsageError(f"no file matches input '{name}'")
+        elif Path(name).is_dir():
+            raise UsageError(f"input '{name}' is a folder: name its files, as in '{Path(name) / '*.h5'}'")
+        elif not Path(name).exists():
+            raise UsageError(f"input '{name}' doesn't exist")
+        else:
+            found = [name]
+        for path in found:
+            files.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay as they are
+    return list(files.values())
+
+
+def _filled(pattern: str, file: str) -> str:
+    """The output of an input."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in _PLACEHOLDERS:
+            raise UsageError(
+                f"output '{pattern}': there is no {match[0]}{did_you_mean(name, _PLACEHOLDERS)}; what there is: {_KNOWN}"
+            )
+        return _PLACEHOLDERS[name](Path(file))
+
+    return _IN_BRACES.sub(value, pattern)
