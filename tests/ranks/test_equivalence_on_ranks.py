@@ -1,0 +1,21 @@
+"""On any number of ranks, pipelined runs give the file that sequential runs give, for workflows made up at random."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SOAK = bool(os.environ.get("H5FLOW_SOAK"))
+EXAMPLES = 1000 if SOAK else 25
+
+
+@pytest.mark.timeout(0 if SOAK else 200)
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_pipelined_is_sequential(ranks, count):
+    script = Path(__file__).with_name("equivalence.py")
+    first = int.from_bytes(os.urandom(3)) if SOAK else 0
+    ended = ranks(count, script, first, EXAMPLES, limit=4 * 3600 if SOAK else 180)
+    assert ended.code == 0, ended
+    assert f"{EXAMPLES} workflows are the same" in ended.out
