@@ -1,4 +1,4 @@
-"""Runs workflows made up at random on all ranks, in both modes, and compares the files: `equivalence.py FIRST COUNT`."""
+"""Runs workflows made up at random on all ranks in both modes, and compares: `equivalence.py FIRST COUNT`."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ class Stage(H5FlowStage):
         self.data_manager.create_dset(self.name, ROW)
         self.data_manager.create_dset("shared", ROW)
         self.data_manager.create_ref(source_name, self.name)
+        self.data_manager.create_ref("shared", self.name)
 
     def run(self, source_name, source_slice, cache):
         pause(self.sleeper)
@@ -105,6 +106,14 @@ class Stage(H5FlowStage):
         parents = np.arange(source_slice.start, source_slice.stop)
         refs = [(parent, row) for row in range(rows.start, rows.stop) for parent in parents if (parent + row) % 3]
         dm.write_ref(source_name, self.name, np.array(refs, "i8").reshape(-1, 2))
+
+    def link_first(self, action, source_name, source_slice, cache):
+        """Link a row that other ranks link as well; what it leads to is looked at by nobody before the end."""
+        if len(cache.get(source_name, ())):
+            dm = self.data_manager
+            rows = dm.reserve_data(self.name, 1)
+            dm.write_data(self.name, rows, self.made(1))
+            dm.write_ref("shared", self.name, [(0, rows.start)])
 
     def append_shared(self, action, source_name, source_slice, cache):
         rows = self.data_manager.reserve_data("shared", 1 + action["count"] % 2)
@@ -133,6 +142,8 @@ class Stage(H5FlowStage):
 
     def finish(self, source_name):
         everything = [digest(self.data_manager[name, :]) for name in (source_name, self.name, "shared")]
+        # All ranks see what all of them have written.
+        assert self.comm.allgather(everything) == self.size * [everything]
         seen = self.comm.gather(self.seen)
         self.data_manager.set_attrs(self.name, everything=everything, seen=seen if self.rank == 0 else [])
 
@@ -158,7 +169,17 @@ def made_up(seed, size):
         longest = max(map(len, config["gen"]["params"]["sizes"]))
         for sizes in config["gen"]["params"]["sizes"]:  # rows are reserved together
             sizes.extend([0] * (longest - len(sizes)))
-    do = ["append", "append", "append_shared", "update_source", "follow", "attributes", "replace", "discard"]
+    do = [
+        "append",
+        "append",
+        "append_shared",
+        "link_first",
+        "update_source",
+        "follow",
+        "attributes",
+        "replace",
+        "discard",
+    ]
     for position, name in enumerate(names):
         config[name] = {
             "classname": "Stage",
