@@ -8,14 +8,15 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from h5flow import mpi
 from h5flow.errors import ConfigError, DiscoveryError, H5FlowError, UsageError
 from h5flow.runtime.stopping import Stopped
+
+if TYPE_CHECKING:
+    from h5flow.workflow import WorkflowConfig
 
 PROGRAM = "h5flow-async"
 
@@ -23,6 +24,11 @@ DONE, FAILED, WRONG = 0, 1, 2
 
 # What is wrong on all ranks is said by the first one, before others end the job (seconds).
 _LET_FIRST_RANK_SPEAK = 5.0
+
+_INPUT = ("-i", "--input_filename", "--input")
+_OUTPUT_HELP = "output file; for several inputs a pattern with {stem}, {name} or {parent} of the input"
+# Tells names of workflows from those of inputs before them.
+_WORKFLOWS_FOLLOW = "--workflows-follow"
 
 _EPILOG = """\
 Defaults for input, output, start, end, compression, drop and overwrite can stand in the workflow file:
@@ -43,13 +49,21 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    result.add_argument(_WORKFLOWS_FOLLOW, action="store_true", help=argparse.SUPPRESS)
     result.add_argument("workflows", nargs="*", metavar="WORKFLOW.yaml", help="workflow files, in order")
     result.add_argument(
         "-c", "--configs", nargs="+", action="extend", default=[], metavar="WORKFLOW.yaml", help="the same"
     )
     files = result.add_argument_group("files and rows")
-    files.add_argument("-i", "--input_filename", "--input", metavar="IN.h5", help="input file")
-    files.add_argument("-o", "--output_filename", "--output", metavar="OUT.h5", help="output file")
+    files.add_argument(
+        *_INPUT,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="IN.h5",
+        help="input file; several, and patterns such as 'raw/*.h5', each with an output of its own",
+    )
+    files.add_argument("-o", "--output_filename", "--output", metavar="OUT.h5", help=_OUTPUT_HELP)
     files.add_argument("-s", "--start_position", "--start", type=int, metavar="ROW", help="first row of the source")
     files.add_argument("-e", "--end_position", "--end", type=int, metavar="ROW", help="row to stop before")
     files.add_argument(
@@ -72,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override a value of the workflow files, e.g. --set runtime.strict=true",
     )
+    running.add_argument(
+        "--ranks-per-file",
+        type=int,
+        metavar="K",
+        help="with several inputs under mpiexec: how many ranks work on a file together (default: 1)",
+    )
+    running.add_argument("--fail-fast", action="store_true", help="begin no more inputs when one has failed")
     running.add_argument("--nompi", action="store_true", help="don't use MPI")
     running.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv for everything")
     running.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
@@ -84,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
-        options = parser().parse_intermixed_args(arguments)
+        options = parser().parse_intermixed_args(_told_apart(sys.argv[1:] if arguments is None else arguments))
         _set_up_logging(options.verbose)
         code = _outcome(options)
         if code != DONE:
@@ -95,42 +116,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(f"{PROGRAM}: {stopped}")
         if stopped.at_once:
             os._exit(128 + stopped.signal)  # threads may still be at work, and nobody waits for them
+        mpi.end_all_before_start(128 + stopped.signal)
         return 128 + stopped.signal
 
 
 def _outcome(options: argparse.Namespace) -> int:
     """Run the workflows; returns the exit code."""
     try:
-        _run(options)
+        return _run(options)
     except ConfigError as error:
         for problem in error.problems if mpi.launched_rank() == 0 else ():
             _say(f"{PROGRAM}: {problem}")
         return WRONG
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the last place to say what happened
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last place to say what happened
         return _failed(error, verbose=options.verbose)
-    return DONE
 
 
-def _run(options: argparse.Namespace) -> None:
+def _told_apart(arguments: Sequence[str]) -> list[str]:
+    """The arguments, where a workflow file that follows inputs isn't one of them."""
+    result, among_inputs = [], False
+    for argument in arguments:
+        if argument.startswith("-"):
+            among_inputs = argument in _INPUT
+        elif among_inputs and argument.lower().endswith((".yaml", ".yml")):
+            result.append(_WORKFLOWS_FOLLOW)
+            among_inputs = False
+        result.append(argument)
+    return result
+
+
+def _run(options: argparse.Namespace) -> int:
     from h5flow.core.job import run_workflows
+    from h5flow.core.tasks import are_several
     from h5flow.workflow import check_all, load
 
     paths = [*options.workflows, *options.configs]
     if not paths:
-        raise UsageError("no workflow file given")
+        taken = f": '{options.input_filename[-1]}' was taken for an input" if options.input_filename else ""
+        raise UsageError(f"no workflow file given{taken}")
     configs = check_all([load(path) for path in paths], options.overrides)
     defaults = configs[0].run
     output = options.output_filename or defaults.output
     if output is None:
         raise UsageError(f"no output: give -o OUT.h5, or a default for it in {paths[0]} (run: {{output: …}})")
     start, end = options.start_position, options.end_position
+    start = defaults.start if start is None else start
+    end = defaults.end if end is None else end
+    inputs = options.input_filename or ([] if defaults.input is None else [defaults.input])
+    if are_several(inputs, output):
+        return _run_many(options, configs, inputs, output, start, end)
+    if options.ranks_per_file is not None:
+        raise UsageError("--ranks-per-file is for several inputs; all ranks work on a single one")
     started = time.perf_counter()
     counts = run_workflows(
         configs,
         output,
-        options.input_filename or defaults.input,
-        defaults.start if start is None else start,
-        defaults.end if end is None else end,
+        inputs[0] if inputs else None,
+        start,
+        end,
         drop=options.drop,
         compression=options.compression,
         overwrite=options.overwrite,
@@ -139,33 +184,47 @@ def _run(options: argparse.Namespace) -> None:
     if not options.quiet and mpi.launched_rank() == 0:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
         _say(f"{output}: {slices:,} slices, {rows:,} rows in {time.perf_counter() - started:.1f} s")
+    return DONE
 
 
-def _failed(error: Exception | SystemExit, verbose: int) -> int:
+def _run_many(
+    options: argparse.Namespace,
+    configs: Sequence[WorkflowConfig],
+    inputs: Sequence[str],
+    output: str,
+    start: int | None,
+    end: int | None,
+) -> int:
+    """Run the workflows on each of several inputs; returns the exit code."""
+    from h5flow.core.farm import Orders, run_farm
+
+    orders = Orders(
+        start=start,
+        end=end,
+        drop=options.drop,
+        compression=options.compression,
+        overwrite=options.overwrite,
+        nompi=options.nompi,
+        ranks_per_file=1 if options.ranks_per_file is None else options.ranks_per_file,
+        fail_fast=options.fail_fast,
+        verbose=options.verbose > 0,
+        quiet=options.quiet,
+    )
+    return run_farm(configs, inputs, output, orders, _say)
+
+
+def _failed(error: BaseException, verbose: int) -> int:
     """Say what went wrong, with the traceback where it may be a mistake in somebody's code."""
-    from h5flow.runtime.failure import located
+    from h5flow.runtime.telling import line, traceback_of
 
     if mpi.launched_rank() and isinstance(error, UsageError | DiscoveryError | mpi.OnFirstRank):
         if mpi.working_together():
             time.sleep(_LET_FIRST_RANK_SPEAK)
         return WRONG
     if verbose or not isinstance(error, H5FlowError):
-        _print_traceback(error)
-    where = located(error)
-    message = str(error) if isinstance(error, H5FlowError) else f"{type(error).__name__}: {error}"
-    _say(f"{PROGRAM}: {where}: {message}" if where else f"{PROGRAM}: {message}")
+        sys.stderr.write(traceback_of(error))
+    _say(f"{PROGRAM}: {line(error)}")
     return WRONG if isinstance(error, UsageError | DiscoveryError) else FAILED
-
-
-def _print_traceback(error: BaseException) -> None:
-    """Print a traceback that begins in the user's code, if the error comes from there."""
-    package = str(Path(__file__).parent)
-    own = error.__traceback__
-    while own is not None and own.tb_frame.f_code.co_filename.startswith(package):
-        own = own.tb_next
-    if own is not None:
-        error.__traceback__ = own
-    traceback.print_exception(error)
 
 
 def _set_up_logging(verbose: int) -> None:

@@ -91,6 +91,18 @@ def end_all(code: int) -> None:
     MPI.COMM_WORLD.Abort(code)
 
 
+def end_all_before_start(code: int) -> None:
+    """End all ranks with an exit code, if this one ends before it has started MPI, as others may have.
+
+    Those wait for all to start, and a launcher doesn't end them when one only exits.
+    """
+    if launched_ranks() == 1 or "mpi4py.MPI" in sys.modules or not available():
+        return
+    from mpi4py import MPI
+
+    MPI.COMM_WORLD.Abort(code)
+
+
 def launched_rank() -> int:
     """The number of this rank as a launcher has told it, found without importing MPI; 0 without one."""
     numbers = (os.environ.get(variable, "") for variable in _LAUNCHED_RANK)

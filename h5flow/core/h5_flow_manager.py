@@ -118,6 +118,7 @@ class H5FlowManager:
             ranks = self.data_manager.ranks
             if ranks is not None:
                 self._tracer.passed = ranks.coordination.passed
+                self._tracer.asking = ranks.coordination.ask
                 ranks.coordination.at_work = self._tracer.at_work
                 ranks.coordination.before_waiting = self._tracer.before_waiting
                 ranks.coordination.acting_at = acting_at
@@ -236,8 +237,7 @@ class H5FlowManager:
                 self.data_manager.close_file()
                 ranks.end()
             stopped.progress = (
-                f"after {done.slices:,} slices, {done.rows:,} rows;"
-                f" what they gave is in '{self._output.working}'"
+                f"after {done.slices:,} slices, {done.rows:,} rows; what they gave is in '{self._output.working}'"
             )
             raise
 

@@ -58,12 +58,12 @@ def tasks_of(inputs: Sequence[str], output: str) -> list[Task]:
     files = _expanded(inputs)
     if not files:
         raise UsageError(f"output '{output}' is named for an input, but there is none: give -i IN.h5")
+    made = [Task(file, _filled(output, file)) for file in files]
     if len(files) > 1 and not has_placeholder(output):
         raise UsageError(
             f"{len(files)} inputs, but one output '{output}': put {_KNOWN} of the input in its name,"
             " as in 'reco/{stem}.h5'"
         )
-    made = [Task(file, _filled(output, file)) for file in files]
     for task in made:
         if os.path.abspath(task.output) == os.path.abspath(task.input):  # noqa: PTH100 - links stay as they are
             raise UsageError(f"input '{task.input}' would be its own output: choose another than '{output}'")
@@ -94,7 +94,8 @@ def _expanded(names: Sequence[str]) -> list[str]:
     files: dict[str, str] = {}
     for name in names:
         if _is_pattern(name):
-            found = sorted(path for path in glob.glob(name, recursive=True) if Path(path).is_file())
+            matching = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
+            found = sorted(path for path in matching if Path(path).is_file())
             if not found:
                 raise UsageError(f"no file matches input '{name}'")
         elif Path(name).is_dir():
@@ -115,7 +116,7 @@ def _filled(pattern: str, file: str) -> str:
         name = match[1]
         if name not in _PLACEHOLDERS:
             raise UsageError(
-                f"output '{pattern}': there is no {match[0]}{did_you_mean(name, _PLACEHOLDERS)}; what there is: {_KNOWN}"
+                f"output '{pattern}': there is no {match[0]}{did_you_mean(name, _PLACEHOLDERS)}, only {_KNOWN}"
             )
         return _PLACEHOLDERS[name](Path(file))
 

@@ -505,7 +505,7 @@ class H5FlowDataManager:
 
     def finish(self) -> None:
         """Report references that lead nowhere, remove what is to be dropped, close. Collective."""
-        for sentence in self.dangling_references():
+        for sentence in self.dangling_references() if self.rank == 0 else ():
             _log.warning("%s: %s", self.filepath, sentence)
         self._file.finish()
 

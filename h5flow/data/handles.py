@@ -2,11 +2,16 @@
 
 Users get real `h5py` datasets and groups. Rows are read and written through the buffer; whatever else h5py
 can do with them is done on the file, which is brought up to date first.
+
+h5py has a lock of its own. Who has the owner's lock may take h5py's, not the other way round: so no method of h5py
+that holds it may call one that is overridden here and takes, or waits for, the owner's. Such methods are overridden as
+well, or made to work on plain objects of h5py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, ItemsView, Iterator, ValuesView
 from typing import Any, Protocol
@@ -17,6 +22,8 @@ import numpy as np
 from h5flow.data import layout
 from h5flow.data.selection import Indices
 from h5flow.data.shared import SharedDataset
+from h5flow.data.storage.opening import Writes, writing
+from h5flow.errors import UsageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,6 +65,16 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         self._rows = rows
         self._owner = owner
         self._lock = owner.lock
+        # What h5py is told while it has its lock; set and seen with the owner's lock only.
+        self._fixed_shape: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        if not self:
+            return "<Closed HDF5 dataset>"
+        name = (self.name or "").rpartition("/")[2]
+        # All rows that there are: to ask what the component may see could mean to wait.
+        shape = (self._rows.rows.length, *super().shape[1:])
+        return f'<HDF5 dataset "{name}": shape {shape}, type "{self.dtype.str}">'
 
     def __bool__(self) -> bool:
         return super().__bool__() and not self._rows.rows.gone
@@ -70,6 +87,9 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape, counting the rows that are reserved."""
+        with self._lock:
+            if self._fixed_shape is not None:
+                return self._fixed_shape
         return (self._rows.length, *super().shape[1:])
 
     @property
@@ -117,11 +137,21 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
                 return self._rows.selected(args)[0]
             if isinstance(args, str) and args in (self.dtype.names or ()):
                 return self._rows.selected(slice(None))[args].copy()
-        with self._current():
-            if not self._rows.hides_rows:
-                return super().__getitem__(args, new_dtype=new_dtype)
+        if isinstance(args, tuple) and (names := tuple(part for part in args if isinstance(part, str))):
+            # h5py does the same, but holds its lock while it comes back here.
+            fields = self.fields(names[0] if len(names) == 1 else names, _prior_dtype=new_dtype)
+            return fields[tuple(part for part in args if not isinstance(part, str))]
+        if not self._elsewhere:
+            with self._current():
+                if not self._rows.hides_rows:
+                    return super().__getitem__(args, new_dtype=new_dtype)
         values = self._picked(args)
         return values if new_dtype is None else _converted(values, new_dtype)
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the rows are with another rank, so that h5py can't do anything with them here."""
+        return self._rows.rows.stored.shared
 
     def _picked(self, args: Any) -> Any:
         """What h5py would select, if the file had no more rows than are to be seen."""
@@ -144,6 +174,9 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def __setitem__(self, args: Any, value: Any) -> None:
         rows, rest, names = self._parts(args)
+        if self._elsewhere:
+            self._assign(rows, rest, names, value)
+            return
         if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
             with self._current(changes=(0, self._rows.length)):
                 super().__setitem__(args, value)
@@ -159,6 +192,25 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
             if len(chosen):
                 super().__setitem__((explicit, *rest, *names), value)
 
+    def _assign(self, rows: Any, rest: list[Any], names: list[str], value: Any) -> None:
+        """Write as h5py does: rows that are elsewhere are read, changed here, and written whole."""
+        if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
+            raise UsageError(f"dataset '{self.name}': on several ranks rows are written by slice or by row numbers")
+        chosen = self._rows.select(rows)
+        if not len(chosen):
+            return
+        indices = np.arange(chosen.start, chosen.stop) if chosen.indices is None else chosen.indices
+        values = self._rows.take(indices)
+        at = (0 if isinstance(rows, int | np.integer) else slice(None), *rest)
+        if len(names) == 1:
+            values[names[0]][at] = value
+        else:
+            for name in names:
+                values[name][at] = value[name]
+            if not names:
+                values[at] = value
+        self._rows.update(indices, values)
+
     def __iter__(self) -> Any:
         return iter(self._rows.selected(slice(None)))
 
@@ -168,14 +220,18 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def read_direct(self, dest: Any, source_sel: Any = None, dest_sel: Any = None) -> None:
         """Read into an existing array, as h5py does."""
-        with self._current():
-            if not self._rows.hides_rows:
-                super().read_direct(dest, source_sel, dest_sel)
-                return
+        if not self._elsewhere:
+            with self._current():
+                if not self._rows.hides_rows:
+                    super().read_direct(dest, source_sel, dest_sel)
+                    return
         dest[... if dest_sel is None else dest_sel] = self._picked(... if source_sel is None else source_sel)
 
     def write_direct(self, source: Any, source_sel: Any = None, dest_sel: Any = None) -> None:
         """Write from an existing array, as h5py does."""
+        if self._elsewhere:
+            self[... if dest_sel is None else dest_sel] = source[... if source_sel is None else source_sel]
+            return
         with self._current(changes=(0, self._rows.length)):
             super().write_direct(source, source_sel, dest_sel)
 
@@ -185,7 +241,9 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
             return super().iter_chunks(*args, **kwargs)
 
     def resize(self, *args: Any, **kwargs: Any) -> None:
-        """Change the shape, as h5py does."""
+        """Change the shape, as h5py does; not with other ranks."""
+        if self._elsewhere:
+            raise UsageError(f"dataset '{self.name}': on several ranks a dataset grows by reserve_data")
         self._owner.untraced(f"'{self.name}', by resizing it")
         with self._current(changes=(0, self._rows.length)):
             super().resize(*args, **kwargs)
@@ -202,9 +260,19 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
                 self._rows.changing(changes)
                 rows.changing()
             rows.flush()
-            yield
+            outer, self._fixed_shape = self._fixed_shape, (self._rows.shape[0], *super().shape[1:])
+            try:
+                with _writes_to(self):
+                    yield
+            finally:
+                self._fixed_shape = outer
             if changes is not None:
                 rows.drop_pages()
+
+
+def _writes_to(found: h5py.HLObject) -> Writes:
+    """The context for writes to the file of an object."""
+    return writing(os.fsdecode(h5py.h5f.get_name(found.id)))
 
 
 def _converted(values: Any, dtype: np.dtype[Any]) -> Any:
@@ -220,13 +288,21 @@ def _converted(values: Any, dtype: np.dtype[Any]) -> Any:
 class BufferedGroup(h5py.Group):  # type: ignore[misc]
     """A group in which datasets are found as `BufferedDataset`.
 
-    h5py has a lock of its own, and holds it while it calls back or is iterated over. What may wait for the
-    owner's lock must not happen meanwhile, so names are listed first.
+    h5py holds its lock while it calls back or is iterated over, so names are listed first.
     """
 
     def __init__(self, found: h5py.HLObject, owner: Owner) -> None:
         super().__init__(found.id)
         self._owner = owner
+
+    def __repr__(self) -> str:
+        # Not `len(self)`, which may have to wait.
+        return f'<HDF5 group "{self.name}" ({super().__len__()} members)>' if self else "<Closed HDF5 group>"
+
+    @property
+    def _plain(self) -> h5py.Group:
+        """The group as h5py's methods may use it while they hold h5py's lock."""
+        return h5py.Group(self.id)
 
     @property
     def file(self) -> BufferedFile:
@@ -255,8 +331,8 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     def get(self, name: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         """An object, its class or its link, as h5py does."""
         if args or kwargs:
-            with self._owner.lock:
-                return buffered(super().get(name, default, *args, **kwargs), self._owner)
+            self._owner.untraced(f"what is in '{self.name}'")
+            return buffered(self._plain.get(name, default, *args, **kwargs), self._owner)
         try:
             return self[name]
         except KeyError:
@@ -265,6 +341,9 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     def __iter__(self) -> Iterator[str]:
         self._owner.untraced(f"what is in '{self.name}'")
         return iter(list(super().__iter__()))
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(list(self))
 
     def values(self) -> ValuesView[Any]:
         """The members."""
@@ -285,25 +364,52 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         super().visit(paths.append)
         return next((result for path in paths if (result := func(path, self[path])) is not None), None)
 
+    def visit_links(self, func: Callable[[str], Any]) -> Any:
+        """Call a function with the path of each link below, until it returns something, as h5py does."""
+        self._owner.untraced(f"what is in '{self.name}'")
+        paths: list[str] = []
+        super().visit_links(paths.append)
+        return next((result for path in paths if (result := func(path)) is not None), None)
+
+    def visititems_links(self, func: Callable[[str, Any], Any]) -> Any:
+        """Call a function with path and link of each link below, until it returns something, as h5py does."""
+        return self.visit_links(lambda path: func(path, self.get(path, getlink=True)))
+
     # changing
 
     def create_dataset(self, name: Any, *args: Any, **kwargs: Any) -> Any:
         """Create a dataset, as h5py does."""
         with self._owner.lock:
             with self._changing(name):
-                made = super().create_dataset(name, *args, **kwargs)
+                made = self._plain.create_dataset(name, *args, **kwargs)
             return buffered(made, self._owner)
 
-    def require_dataset(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+    def create_virtual_dataset(self, name: Any, *args: Any, **kwargs: Any) -> Any:
+        """Create a dataset that is made of others, as h5py does."""
+        with self._owner.lock:
+            with self._changing(name):
+                made = self._plain.create_virtual_dataset(name, *args, **kwargs)
+            return buffered(made, self._owner)
+
+    def require_dataset(self, name: Any, shape: Any, dtype: Any, exact: bool = False, **kwargs: Any) -> Any:
         """Find or create a dataset, as h5py does."""
         with self._owner.lock:
+            if name not in self:
+                return self.create_dataset(name, shape, dtype, **kwargs)
             self._owner.flush()  # h5py compares shapes
-            return buffered(super().require_dataset(name, *args, **kwargs), self._owner)
+            return buffered(self._plain.require_dataset(name, shape, dtype, exact, **kwargs), self._owner)
 
     def create_group(self, name: Any, *args: Any, **kwargs: Any) -> BufferedGroup:
         """Create a group, as h5py does."""
         with self._changing(name):
             return BufferedGroup(super().create_group(name, *args, **kwargs), self._owner)
+
+    def require_group(self, name: Any) -> Any:
+        """Find or create a group, as h5py does."""
+        with self._owner.lock:
+            if name not in self:
+                return self.create_group(name)
+            return buffered(self._plain.require_group(name), self._owner)
 
     def copy(self, source: Any, dest: Any, name: Any = None, *args: Any, **kwargs: Any) -> None:
         """Copy an object, as h5py does."""
@@ -312,7 +418,8 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         self._owner.flush()
         into, at = (dest, name) if isinstance(dest, BufferedGroup) else (self, dest)
         with into._changing(at):
-            super().copy(source, dest, name, *args, **kwargs)
+            # As a path, h5py looks up the source by an overridden method.
+            self._plain.copy(source, dest, name, *args, **kwargs)
 
     def move(self, source: Any, dest: Any) -> None:
         """Give an object another path, as h5py does."""
@@ -321,7 +428,7 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def __setitem__(self, name: Any, value: Any) -> None:
         with self._changing(name):
-            super().__setitem__(name, value)
+            self._plain[name] = value
 
     def __delitem__(self, name: Any) -> None:
         with self._changing(name):
@@ -333,7 +440,8 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         with self._owner.lock:
             self._owner.untraced(f"'{self.name}', by changing what is in it")
             self._owner.flush()
-            yield
+            with _writes_to(self):
+                yield
             for name in names:
                 path = name.decode() if isinstance(name, bytes) else name
                 if isinstance(path, str):
@@ -348,11 +456,19 @@ class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
     def flush(self) -> None:
         """Bring the file up to date, the buffered rows included."""
         self._owner.flush()
-        super().flush()
+        with _writes_to(self):
+            super().flush()
 
     def close(self) -> None:
         """Close the file, after the buffered rows have been written."""
         self._owner.close()
+
+    def __repr__(self) -> str:
+        return str(h5py.File.__repr__(self))
+
+    def __exit__(self, *_: object) -> None:
+        if self:
+            self.close()
 
 
 def buffered(found: Any, owner: Owner) -> Any:

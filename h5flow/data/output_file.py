@@ -66,8 +66,13 @@ class OutputFile:
         return any(_same_file(Path(path), own) for own in (self._final, Path(self.working)))
 
     def publish(self) -> None:
-        """Give the file its name. It must be closed."""
-        os.replace(self.working, self._final)  # noqa: PTH105
+        """Give the file its name. It must be closed. Raises `FileError`."""
+        try:
+            os.replace(self.working, self._final)  # noqa: PTH105
+        except OSError as error:
+            raise FileError(
+                f"output '{self.path}' can't be given its name: {error.strerror}; it is complete as '{self.working}'"
+            ) from error
 
     def _start_with_copy_of(self, source: Path) -> str:
         try:

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 # Resources of rounds that are no datasets.
 _STRUCTURE = "the structure of the file"
 _LOOP = "the end of the loop"
+_STOP = "the end that was asked for"
 _FENCE = "what all ranks have written"
 _CLOSED = "the closing of the file"
 
@@ -146,7 +147,9 @@ class Ranks:
     def all_done(self, stopping: bool = False) -> bool:
         """Whether all ranks have no more slices, or shall stop; asked when this one hasn't, or shall."""
         with self._file.lock:
-            return bool(self.coordination.join_decision(_LOOP, "stop" if stopping else "empty"))
+            if stopping:
+                return bool(self.coordination.join_unasked(_STOP, True))
+            return bool(self.coordination.join_undecided(_LOOP, True))
 
     def fence(self) -> None:
         """Have everything that any rank has written up to now be seen by all of them."""
@@ -165,8 +168,9 @@ class Ranks:
             name, arguments = next(call for call in calls if call is not None)
             return getattr(self._file, name)(*unpacked(arguments, name))
         if closed.resource == _LOOP:
-            if "stop" in calls:
-                self.stop()
+            return None not in calls
+        if closed.resource == _STOP:
+            self.stop()
             return None not in calls
         if closed.resource == _FENCE:
             return self._forget()

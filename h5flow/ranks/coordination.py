@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from h5flow.errors import H5FlowError
 from h5flow.ranks.courier import Courier
-from h5flow.ranks.rounds import DECISION, LOOP, Moment, OutOfOrder, Place, Progress, Round, Rounds
+from h5flow.ranks.rounds import ASKING, DECISION, LOOP, Moment, OutOfOrder, Place, Progress, Round, Rounds
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -82,7 +82,7 @@ class Coordination:
         """The next call of a component's method before or after the loop, or the loop itself."""
         progress = self._progress
         number = progress.number + 1 if part == progress.part else 0
-        self._progress = Progress(part, number, progress.finished, progress.decided)
+        self._progress = Progress(part, number, progress.finished, progress.asked, progress.decided)
         self._moved = True
 
     def passed(self, number: int, position: int) -> None:
@@ -92,15 +92,27 @@ class Coordination:
             self._progress.decided = number
         self._moved = True
 
-    def join_decision(self, resource: str, call: Any) -> Any:
+    def ask(self, number: int) -> None:
+        """The generator is asked for a slice."""
+        self._progress.asked = number
+        self._moved = True
+
+    def join_unasked(self, resource: str, call: Any) -> Any:
+        """Where the generator shall not be asked: as `join`, with the ranks that don't ask theirs either."""
+        return self._join(resource, ((LOOP, self._slice(), ASKING), 0), call, None)
+
+    def join_undecided(self, resource: str, call: Any) -> Any:
         """Where the generator has no slice: as `join`, with the ranks that have none either."""
-        acting = self.at_work()
-        number = self._progress.decided + 1 if acting is None else acting[0]
+        number = self._slice()
         self._progress.finish(number, 0)
         outcome = self._join(resource, ((LOOP, number, DECISION), 0), call, None)
         self._progress.decided = number
         self._moved = True
         return outcome
+
+    def _slice(self) -> int:
+        acting = self.at_work()
+        return self._progress.decided + 1 if acting is None else acting[0]
 
     # rounds
 
@@ -152,7 +164,7 @@ class Coordination:
             time.sleep(1e-3)
         self._courier.post(0, ("do", request))
 
-    def ask(self, *request: Any) -> Any:
+    def request(self, *request: Any) -> Any:
         """Have the owner do something, and wait for what comes of it."""
         number = next(self._questions)
         self._courier.post(0, ("ask", number, request))

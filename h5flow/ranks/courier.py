@@ -6,21 +6,19 @@ are looked for with pauses between, which get longer while none come.
 
 from __future__ import annotations
 
-import os
+import queue
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Intracomm, Request
+    from mpi4py.MPI import Intracomm, Request, Status
 
 _TAG = 1
-# After a message the next one is looked for at once, for so long (seconds); then with pauses from …to.
-_EAGER = 100e-6
-_SHORTEST = 50e-6
-_LONGEST = 1e-3
+# Messages come in bursts, so the next one is looked for after a short pause first, and then after ever longer ones.
+_SHORTEST = 50e-6  # seconds
+_LONGEST = 500e-6
+_LONGER = 1.2
 
 
 class Courier:
@@ -42,27 +40,25 @@ class Courier:
         self._receive = receive
         self._between = between
         self._failed = failed
-        self._outbox: deque[tuple[int, Any]] = deque()
+        self._outbox: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
         self._sending: list[Request] = []
-        self._posted = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._work, name="h5flow courier", daemon=True)
         self._thread.start()
 
     def post(self, rank: int, message: Any) -> None:
         """Send a message, soon; those to the same rank arrive in order."""
-        self._outbox.append((rank, message))
-        self._posted.set()
+        self._outbox.put((rank, message))
 
     @property
     def backlog(self) -> int:
         """How many messages haven't left yet."""
-        return len(self._outbox) + len(self._sending)
+        return self._outbox.qsize() + len(self._sending)
 
     def close(self) -> None:
         """End when everything has been sent."""
         self._ending = True
-        self._posted.set()
+        self._outbox.put(None)
         self._thread.join()
 
     def _work(self) -> None:
@@ -72,39 +68,38 @@ class Courier:
             self._failed(error)
 
     def _deliver(self) -> None:
-        pause, busy_until = _SHORTEST, 0.0
-        while True:
-            self._posted.clear()
-            active = self._send() + self._look()
-            self._between()
-            if self._ending and not self.backlog and not active:
-                return
-            if active:
-                pause, busy_until = _SHORTEST, time.perf_counter() + _EAGER
-            elif time.perf_counter() < busy_until:
-                os.sched_yield()
-            else:
-                self._posted.wait(pause)
-                pause = min(_LONGEST, 2 * pause)
-
-    def _send(self) -> int:
-        sent = 0
-        while self._outbox:
-            rank, message = self._outbox.popleft()
-            sent += 1
-            if rank == self._rank:
-                self._receive(rank, message)
-            else:
-                self._sending.append(self._comm.isend(message, rank, _TAG))
-        if self._sending:
-            self._sending = [request for request in self._sending if not request.Test()]
-        return sent
-
-    def _look(self) -> int:
         from mpi4py import MPI
 
-        seen = 0
         status = MPI.Status()
+        pause = _SHORTEST
+        while True:
+            self._send(pause)
+            seen = self._look(status)
+            self._between()
+            pause = 0 if seen else min(_LONGEST, max(_SHORTEST, _LONGER * pause))
+            if self._ending and not self.backlog and not seen:
+                return
+
+    def _send(self, pause: float) -> None:
+        """Send what there is, after a pause if there is nothing yet."""
+        try:
+            while True:
+                posted = self._outbox.get(timeout=pause) if pause else self._outbox.get_nowait()
+                pause = 0
+                if posted is not None:
+                    rank, message = posted
+                    if rank == self._rank:
+                        self._receive(rank, message)
+                    else:
+                        self._sending.append(self._comm.isend(message, rank, _TAG))
+        except queue.Empty:
+            pass
+        if self._sending:
+            self._sending = [request for request in self._sending if not request.Test()]
+
+    def _look(self, status: Status) -> int:
+        """Take what has come; returns how many messages that were."""
+        seen = 0
         while (message := self._comm.improbe(tag=_TAG, status=status)) is not None:
             self._receive(status.Get_source(), message.recv())
             seen += 1

@@ -27,7 +27,8 @@ BEFORE: Final = 0
 LOOP: Final = 1
 AFTER: Final = 2
 
-#: In place of a component: whether there is a slice of this number is decided.
+#: In place of a component: whether the generator is asked for a slice of this number, and whether there was one.
+ASKING: Final = -1
 DECISION: Final = 1 << 30
 
 #: When a component does something: part of the run, number of the slice or of the call, component.
@@ -45,12 +46,14 @@ class OutOfOrder(H5FlowError):
 class Progress:
     """How far a rank is: the part of the run, the number of the call there, and the last slice of each component.
 
-    What a generator does for a slice is finished before it is `decided` whether there is one.
+    A generator is `asked` for a slice first; what it does for it is finished before it is `decided` whether there is
+    one.
     """
 
     part: int = BEFORE
     number: int = -1
     finished: list[int] = field(default_factory=list)
+    asked: int = -1
     decided: int = -1
 
     def finish(self, number: int, position: int) -> None:
@@ -60,15 +63,15 @@ class Progress:
 
     def copy(self) -> Progress:
         """The progress as it is now."""
-        return Progress(self.part, self.number, list(self.finished), self.decided)
+        return Progress(self.part, self.number, list(self.finished), self.asked, self.decided)
 
     def passed(self, moment: Moment) -> bool:
         """Whether a moment is over."""
         part, number, position = moment
         if part != self.part:
             return part < self.part
-        if part == LOOP and position == DECISION:
-            return self.decided >= number
+        if part == LOOP and position in (ASKING, DECISION):
+            return (self.asked if position == ASKING else self.decided) >= number
         if part == LOOP:
             return position < len(self.finished) and self.finished[position] >= number
         return number < self.number

@@ -121,6 +121,7 @@ class Generating:
                 if flight.stop.made and flight.all_done(True):
                     self._ended = True
                     break
+                flight.tracer.asking(self._number)
                 try:
                     if own_draws:
                         with flight.randomness.of(self._where.component, self._number):
@@ -144,6 +145,7 @@ class Generating:
         if self._flight.stop.made and await self._all_done(stopping=True):
             self._ended = True
             return
+        self._flight.tracer.asking(self._number)
         rows = await _on_loop(self._scene, self._generator.next, (), self._where, self._worker, self._flight)
         if rows == self._generator.EMPTY and await self._all_done(stopping=False):
             self._ended = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from h5flow.errors import FileError
 from h5flow.runtime.hazards import Claim, Hazards, Prefetched
 from h5flow.runtime.loading import Load, RequirementLoader
 from h5flow.runtime.steps import Slice, Step
@@ -96,6 +97,9 @@ class Loading:
             with entered(Scene(position, (item.number, position), value)):
                 try:
                     value.value = self._loader.load(requirement, self._source, item.rows)
+                except FileError:
+                    # A file that can't be written may have lost rows, and the next attempt to read wouldn't fail.
+                    raise
                 except Exception:  # noqa: BLE001 - raised again, if it is one, at the moment of the stage
                     value.stale = True
             item.prefetched[name] = value

@@ -48,6 +48,8 @@ def run_slices(
             now[0] = (number, 0)
             if stop.made and data_manager.all_done(stopping=True):
                 return
+            if ranks is not None:
+                ranks.coordination.ask(number)
             try:
                 with randomness.of(generator_where.component, number):
                     rows = taken()

@@ -31,6 +31,7 @@ class StopRequest:
         self.signal: int | None = None
         #: Whether nothing shall be waited for.
         self.at_once = False
+        self._elsewhere = False
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -44,6 +45,10 @@ class StopRequest:
 
     def make(self, number: int) -> None:
         """Ask to stop."""
+        if self._elsewhere:
+            # The same signal, which launchers send to all ranks.
+            self._elsewhere, self.signal = False, number
+            return
         if self.signal is not None:
             self.at_once = True
             raise Stopped(number, at_once=True)
@@ -52,6 +57,7 @@ class StopRequest:
     def make_elsewhere(self) -> None:
         """Another rank has been asked to stop."""
         if self.signal is None:
+            self._elsewhere = True
             self._begin(signal.SIGTERM)
 
     def _begin(self, number: int) -> None:

@@ -91,6 +91,8 @@ class Tracer:
         self._over = False
         #: Told of each component that is done with a slice, where other ranks may wait for it.
         self.passed: Callable[[int, int], None] | None = None
+        #: Told before the generator is asked for a slice, where other ranks may wait for that.
+        self.asking: Callable[[int], None] = lambda _number: None
 
     # progress
 

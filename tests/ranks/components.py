@@ -151,3 +151,38 @@ class Fails(H5FlowStage):
 
     def init(self, source_name):
         self.data_manager.create_dset("extra", "i4")
+
+
+class Handles(H5FlowStage):
+    """Reads and writes rows through h5py's objects in all the ways that there are."""
+
+    def init(self, source_name):
+        self.data_manager.create_dset("by_hand", ROW)
+        self.rows = self.data_manager.get_dset("by_hand")
+
+    def run(self, source_name, source_slice, cache):
+        dm, rows = self.data_manager, self.rows
+        made = dm.reserve_data("by_hand", 6)
+        first = made.start
+        rows[made] = rows_of(made, self.rank)
+        rows[first, "rank"] = 10
+        rows["rank", first + 1 : first + 3] = [11, 12]
+        rows[[first + 3, first + 5]] = np.zeros(2, ROW)
+        rows.write_direct(rows_of(slice(7, 8), 13), np.s_[0:1], np.s_[first + 4 : first + 5])
+        assert rows[made]["rank"].tolist() == [10, 11, 12, 0, 13, 0]
+        assert rows[first : first + 6 : 2]["id"].tolist() == [first, first + 2, 7]
+        assert rows[[first, first + 4]]["rank"].tolist() == [10, 13]
+        assert rows["id", made].tolist() == [first, first + 1, first + 2, 0, 7, 0]
+        assert rows.fields(["id", "value"])[made]["value"].tolist() == [0, 0.25, 0.5, 0, 0, 0]
+        into = np.zeros(6, ROW)
+        rows.read_direct(into, np.s_[first : first + 6])
+        assert into["rank"].tolist() == [10, 11, 12, 0, 13, 0]
+        assert dm.fh["by_hand/data"][first]["rank"] == 10
+        assert dm["by_hand/data"].dtype == ROW
+        source = dm.get_dset(source_name)
+        assert source[source_slice].tolist() == cache[source_name].tolist()
+        assert dm[source_name].attrs["made"] == "for a test"
+
+    def finish(self, source_name):
+        assert self.rows[::6]["rank"].tolist() == [10] * (len(self.rows) // 6)
+        assert self.rows[:]["rank"].tolist() == [10, 11, 12, 0, 13, 0] * (len(self.rows) // 6)

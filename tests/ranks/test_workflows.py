@@ -106,6 +106,23 @@ def test_a_loop_over_the_input(flow, tmp_path, monkeypatch, rows):
 
 
 @pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_rows_through_the_objects_of_h5py(flow, tmp_path, monkeypatch, mode):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    make_input(tmp_path / "in.h5")
+    workflow = """
+flow: {source: raw, stages: [handles]}
+handles: {classname: Handles, path: components}
+"""
+    for count in (1, 3):
+        ended = flow(count, workflow, "-i", "in.h5", "--set", f"runtime.mode={mode}")
+        assert ended.code == 0, ended
+        with h5py.File(tmp_path / "out.h5") as file:
+            slices = 7 if count == 1 else 9  # the last ones with nothing for some ranks
+            assert file["by_hand/data"]["rank"].tolist() == [10, 11, 12, 0, 13, 0] * slices
+
+
+@pytest.mark.timeout(100)
 def test_workflows_one_after_the_other_dropping_and_extending(flow, tmp_path):
     (tmp_path / "second.yaml").write_text(LOOP.replace("hits", "more").replace("sums", "totals"))
     ended = flow(2, CHAIN, "second.yaml", "-d", "more")

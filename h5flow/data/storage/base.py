@@ -72,11 +72,11 @@ class Storage(Protocol):
         ...
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Hand everything to the operating system. Raises `FileError`, also if any write has failed before."""
         ...
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. Raises `FileError`, also if any write has failed before."""
         ...
 
     def give_up(self) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import h5py
 
-from h5flow.errors import FileError
+from h5flow.errors import FileError, H5FlowError
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_ERRNO = re.compile(r"errno = (\d+)")
 
 
 def open_file(path: str, mode: str, *, role: str = "file", **options: Any) -> h5py.File:
@@ -19,22 +25,61 @@ def open_file(path: str, mode: str, *, role: str = "file", **options: Any) -> h5
         raise FileError(f"{role} '{path}' {_reason(Path(path), mode, str(error))}") from error
 
 
-class writing:  # noqa: N801 - used like a function
-    """Turns the errors of writes to a file into `FileError`; a class, because it is entered for every write."""
+class Writes:
+    """Turns the errors of writes to a file into `FileError`, and remembers that there was one.
 
-    __slots__ = ("_path",)
+    A context for each write, and for whatever else may have HDF5 write; entered any number of times.
+    """
+
+    __slots__ = ("__weakref__", "_failure", "_path")
 
     def __init__(self, path: str) -> None:
         self._path = path
+        # Of the first write that failed; HDF5 may have dropped what it couldn't write.
+        self._failure = ""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError) and error.errno and not isinstance(error, FileError):
-            raise FileError(f"file '{self._path}' can't be written: {os.strerror(error.errno)}") from error
+        if error is None or isinstance(error, H5FlowError):
+            return
+        failed = self.failed(error)
+        if failed is not None:
+            raise failed from error
+        if isinstance(error, OSError) and error.errno:
+            verb = "read" if "file read failed" in str(error) else "written"
+            raise FileError(f"file '{self._path}' can't be {verb}: {os.strerror(error.errno)}") from error
+
+    def failed(self, error: BaseException) -> FileError | None:
+        """The error that says so if h5py couldn't write, whatever it was asked for; `None` if that isn't the reason."""
+        reason = _why_unwritten(error)
+        if not reason:
+            return None
+        self._failure = self._failure or reason
+        return FileError(f"file '{self._path}' can't be written: {reason}")
+
+    def check(self) -> None:
+        """Raise `FileError` if a write has failed."""
+        if self._failure:
+            raise FileError(f"file '{self._path}' is incomplete, it couldn't be written earlier: {self._failure}")
 
 
-def unreadable(path: str, dataset: str, rows: str, error: OSError) -> FileError:
+# A failure concerns the whole file, whichever object of h5py it is used through.
+_open: WeakValueDictionary[str, Writes] = WeakValueDictionary()
+
+
+def writes_to_opened(path: str) -> Writes:
+    """Those to a file that has just been opened; `writing` finds them as long as they are in use."""
+    writes = _open[path] = Writes(path)
+    return writes
+
+
+def writing(path: str) -> Writes:
+    """The context for writes to an open file."""
+    return _open.get(path) or Writes(path)
+
+
+def unreadable(path: str, dataset: str, rows: str, error: Exception) -> FileError:
     """The error for rows that can't be read."""
     detail = str(error)
     detail = detail[detail.find("(") + 1 : detail.rfind(")")] if "(" in detail else detail
@@ -42,6 +87,19 @@ def unreadable(path: str, dataset: str, rows: str, error: OSError) -> FileError:
         f"file '{path}', dataset '{dataset}': {rows} can't be read ({detail});"
         " the file seems to be damaged, make it or copy it anew"
     )
+
+
+def _why_unwritten(error: BaseException) -> str:
+    """Why HDF5 couldn't write, empty if it didn't want to or could.
+
+    It has a cache, so any call may have to write, and the class of the error is that of what was called.
+    """
+    text = str(error)
+    found = _ERRNO.search(text)
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    if number in _NO_ROOM or "file write failed" in text:
+        return os.strerror(number) if number else text
+    return ""
 
 
 def _reason(path: Path, mode: str, message: str) -> str:

@@ -30,7 +30,7 @@ class Link(Protocol):
         """Have the owner do something."""
         ...
 
-    def ask(self, *request: Any) -> Any:
+    def request(self, *request: Any) -> Any:
         """Have the owner do something, and wait for what comes of it."""
         ...
 
@@ -58,7 +58,7 @@ class RemoteDataset(SerialDataset):
         original = self._original
         if original is not None and stop <= original.length:
             return original.read(start, stop)
-        values: Array = self._link.ask("read", self._name, start, stop)
+        values: Array = self._link.request("read", self._name, start, stop)
         return values
 
     def write(self, start: int, values: Array) -> None:

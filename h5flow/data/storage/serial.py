@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from functools import cached_property
 from typing import Any, cast
 
 import h5py
@@ -14,13 +15,15 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5flow.data.layout import rows_per_chunk
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.opening import open_file, unreadable, writing
+from h5flow.data.storage.opening import Writes, open_file, unreadable, writes_to_opened, writing
 
-# HDF5 keeps a dataset's chunks in a cache of 1 MiB. Slices that straddle a larger compressed chunk
-# would inflate it once for each slice, so the cache is made to hold a few chunks of the dataset.
-_DEFAULT_CHUNK_CACHE = 1 << 20
+# HDF5 keeps a dataset's chunks in a cache, of 1 MiB before HDF5 2.0, 8 MiB since. Slices that straddle a larger
+# compressed chunk would inflate it once for each slice, so the cache is made to hold a few chunks of the dataset.
 _MAX_CHUNK_CACHE = 64 << 20
 _CACHED_CHUNKS = 4
+
+# Rows without chunks are written in portions of this size.
+_PORTION = 1 << 20
 
 
 class SerialDataset:
@@ -34,6 +37,7 @@ class SerialDataset:
 
     def __init__(self, handle: h5py.Dataset, path: str, writable: bool = True) -> None:
         self.handle = handle
+        self._writes = writing(path)
         self.raw_handle: h5py.Dataset | None = handle
         self._path = path
         stored = handle.dtype
@@ -43,7 +47,7 @@ class SerialDataset:
         self.length: int = handle.shape[0]
         self.growable = writable and handle.chunks is not None and handle.maxshape[0] is None
         row_bytes = max(1, self.dtype.itemsize * math.prod(self.row_shape))
-        self.chunk_rows: int = handle.chunks[0] if handle.chunks else max(1, _DEFAULT_CHUNK_CACHE // row_bytes)
+        self.chunk_rows: int = handle.chunks[0] if handle.chunks else max(1, _PORTION // row_bytes)
         self._memory_type = None if stored.hasobject else h5t.py_create(stored)
         self._rest = (0,) * len(self._stored_shape)
 
@@ -56,7 +60,13 @@ class SerialDataset:
             if values.size:
                 memory, rows = self._spaces(start, stop - start)
                 self.handle.id.read(memory, rows, values, self._memory_type)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # Reading makes room in HDF5's cache; a changed chunk that can't be written then is dropped for good.
+            failed = self._writes.failed(error)
+            if failed is not None:
+                raise failed from error
+            if not isinstance(error, OSError):
+                raise
             raise unreadable(self._path, self.handle.name, f"rows {start}:{stop}", error) from error
         return values
 
@@ -65,10 +75,11 @@ class SerialDataset:
         if not values.size:
             return
         if self._memory_type is None:
-            self.handle[start : start + len(values)] = values
+            with self._writes:
+                self.handle[start : start + len(values)] = values
             return
         memory, rows = self._spaces(start, len(values))
-        with writing(self._path):
+        with self._writes:
             self.handle.id.write(memory, rows, np.ascontiguousarray(values), self._memory_type)
 
     @property
@@ -78,7 +89,7 @@ class SerialDataset:
 
     def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
         """Write the given rows: ascending, without repeats."""
-        with writing(self._path):
+        with self._writes:
             self.handle[rows] = values
 
     def merge(self, start: int, values: Array) -> None:
@@ -87,7 +98,7 @@ class SerialDataset:
 
     def resize(self, length: int) -> None:
         """Set the number of rows."""
-        with writing(self._path):
+        with self._writes:
             self.handle.id.set_extent((length, *self._stored_shape))
         self.length = length
 
@@ -99,20 +110,32 @@ class SerialDataset:
 
 
 class SerialStorage:
-    """An HDF5 file that this process has to itself."""
+    """An HDF5 file that this process has to itself.
+
+    After a write that failed the file stays open, but `flush` and `close` raise: what HDF5 has dropped is missing.
+    """
 
     def __init__(self, path: str, mode: str, locking: bool | None = None) -> None:
         self.path = path
         # 1.10's format: chunk indexes made for appending, readable by every HDF5 since.
         self.file = open_file(path, mode, libver=("v110", "v110"), locking=locking)
         self._writable = self.file.mode != "r"
+        if self._writable:
+            self._writes = writes_to_opened(path)
+
+    @cached_property
+    def _writes(self) -> Writes:
+        return writing(self.path)
 
     def dataset(self, path: str) -> SerialDataset | None:
-        """The dataset at an absolute path, `None` where there is none."""
+        """The dataset at an absolute path, `None` where there is none. Raises `FileError`."""
         encoded = path.encode()
         try:
             found = h5py.h5o.open(self.file.id, encoded)
-        except KeyError:
+        except KeyError as error:
+            failed = self._writes.failed(error)
+            if failed is not None:
+                raise failed from error
             return None
         if not isinstance(found, h5d.DatasetID):
             return None
@@ -121,10 +144,11 @@ class SerialStorage:
         creation = found.get_create_plist()
         if creation.get_nfilters() and creation.get_layout() == h5d.CHUNKED:
             chunk_bytes = math.prod(creation.get_chunk()) * found.get_type().get_size()
-            if chunk_bytes * _CACHED_CHUNKS > _DEFAULT_CHUNK_CACHE:
-                cache = max(min(chunk_bytes * _CACHED_CHUNKS, _MAX_CHUNK_CACHE), chunk_bytes)
+            wanted = max(min(chunk_bytes * _CACHED_CHUNKS, _MAX_CHUNK_CACHE), chunk_bytes)
+            _, slots, usual, preemption = self.file.id.get_access_plist().get_cache()
+            if wanted > usual:
                 access = h5p.create(h5p.DATASET_ACCESS)
-                access.set_chunk_cache(521, cache, 0.75)
+                access.set_chunk_cache(slots, wanted, preemption)
                 del found  # HDF5 takes the cache size only from the first of several openings.
                 found = h5d.open(self.file.id, encoded, access)
         return SerialDataset(h5py.Dataset(found), self.path, self._writable)
@@ -133,7 +157,7 @@ class SerialStorage:
         self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None
     ) -> SerialDataset:
         """Create an empty dataset, with the groups above it."""
-        with writing(self.path):
+        with self._writes:
             handle = h5py.Group.create_dataset(
                 self.file,
                 path,
@@ -147,25 +171,39 @@ class SerialStorage:
         return SerialDataset(handle, self.path)
 
     def flush(self) -> None:
-        """Hand everything to the operating system. Raises `FileError`."""
+        """Hand everything to the operating system. Raises `FileError`, also if any write has failed before."""
         if self._writable:
-            with writing(self.path):
+            with self._writes:
                 h5py.File.flush(self.file)
+        self._writes.check()
 
     def close(self) -> None:
-        """Close the file. Raises `FileError`."""
-        with writing(self.path):
-            self.file.close()
+        """Close the file. Raises `FileError`, also if any write has failed before."""
+        try:
+            with self._writes:
+                self.file.close()
+        except BaseException:
+            self.give_up()
+            raise
+        self._writes.check()
 
     def give_up(self) -> None:
-        """Close a file that can't be written; what HDF5 still holds is lost.
+        """Close a file that can't be written; what HDF5 still holds is lost, unless there is room for it now.
 
         HDF5 can't close such a file, and a process that goes on crashes when the file's objects are freed. So
-        what it wants to write goes to memory instead, and it is content.
+        what it wants to write goes nowhere instead, and it is content.
         """
+        try:
+            h5py.File.flush(self.file)
+        except (OSError, RuntimeError, ValueError):
+            self._write_nowhere()
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            self.file.close()
+
+    def _write_nowhere(self) -> None:
+        """From now on HDF5 writes to a device that takes everything, also where the size of files is limited."""
         with contextlib.suppress(ValueError, RuntimeError):  # it may be closed already
             descriptor = self.file.id.get_vfd_handle()
-            sink = os.memfd_create("h5flow")
-            os.dup2(sink, descriptor)
+            sink = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(sink, descriptor, inheritable=False)
             os.close(sink)
-            self.file.close()

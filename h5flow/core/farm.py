@@ -1,0 +1,376 @@
+"""Many files with the same workflows: each is a job of its own, and ranks take them from a queue until none is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from h5flow import mpi
+from h5flow.core.file_log import FileLog
+from h5flow.core.h5_flow_manager import with_found_classes
+from h5flow.core.job import check_rows, launched, run_workflows
+from h5flow.core.ledger import Ledger, Outcome, Stop
+from h5flow.core.tasks import Task, tasks_of
+from h5flow.errors import DiscoveryError, H5FlowError, UsageError
+from h5flow.ranks.queue import Dealer, Group, RankQueue
+from h5flow.runtime.steps import Done
+from h5flow.runtime.stopping import Stopped
+from h5flow.runtime.telling import line, traceback_of
+from h5flow.workflow import WorkflowConfig
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+# A failure of all ranks of a group is told by the first one, before others end the job (seconds).
+_LET_FIRST_RANK_SPEAK = 2.0
+# How often is looked for a loop that can be stopped (seconds).
+_LOOK_FOR_LOOP = 0.01
+
+
+class GroupFailed(H5FlowError):
+    """A file has failed that several ranks work on together, which can't give it up one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How each file is run, and what a failure means for the others."""
+
+    start: int | None = None
+    end: int | None = None
+    drop: Sequence[str] = ()
+    compression: str | None = None
+    overwrite: bool = False
+    nompi: bool = False
+    ranks_per_file: int = 1
+    fail_fast: bool = False
+    #: Whether logging is shown on the terminal, too.
+    verbose: bool = False
+    quiet: bool = False
+
+
+def run_farm(
+    configs: Sequence[WorkflowConfig], inputs: Sequence[str], output: str, orders: Orders, say: Callable[[str], None]
+) -> int:
+    """Run checked workflows on each of several inputs; returns the exit code, the same on all ranks.
+
+    Inputs are names and patterns, `output` has placeholders; see `tasks_of`. Outputs that are there already are
+    skipped, unless `overwrite` says otherwise. All that can be wrong with classes and names is found before the
+    first file is begun. The file that failed is named to `say`, on rank 0, and the others go on; with
+    `ranks_per_file` above 1 `GroupFailed` is raised instead. 128 more than a signal is the exit code when that has
+    stopped the files in work.
+    """
+    overwrite = orders.overwrite or configs[0].run.overwrite
+
+    def plan() -> tuple[list[Task], list[int]]:
+        check_rows(configs, orders.start, orders.end)
+        tasks = tasks_of(inputs, output)
+        for config in configs:
+            with_found_classes(config)
+        return tasks, [number for number, task in enumerate(tasks) if overwrite or not task.is_done]
+
+    if mpi.launched_ranks() == 1:
+        _check_groups(1, orders.ranks_per_file)
+        tasks, to_do = plan()
+        found = [with_found_classes(config) for config in configs]
+        ledger = Ledger(tasks, to_do, say, fail_fast=orders.fail_fast, quiet=orders.quiet)
+        dealer = Dealer(to_do, ledger.receive)
+        with _Signals() as signals:
+            _Worker(found, tasks, orders, overwrite, signals, dealer.take).work()
+        return _ended(ledger)
+    # From here on a rank that left because of a signal would keep the others waiting.
+    with _Signals() as signals:
+        world = launched(orders.nompi)
+        assert world is not None
+        _check_groups(world.Get_size(), orders.ranks_per_file)
+        tasks, to_do = _planned_together(world, configs, plan)
+        try:
+            found = [with_found_classes(config) for config in configs]
+            return _work_with_others(world, found, tasks, to_do, orders, overwrite, signals, say)
+        except Stopped:
+            raise
+        except BaseException:
+            # The other ranks would wait for this one; whoever tells the error ends them.
+            with mpi.together(world):
+                raise
+
+
+def _check_groups(size: int, of: int) -> None:
+    """Raise `UsageError` if ranks can't be split into groups."""
+    if of < 1 or size % of:
+        raise UsageError(
+            f"{size} ranks can't be split into groups of {of} (--ranks-per-file): start a multiple of it,"
+            f" as in 'mpiexec -n {2 * max(1, of)}'"
+        )
+
+
+def _planned_together(
+    world: Intracomm, configs: Sequence[WorkflowConfig], plan: Callable[[], tuple[list[Task], list[int]]]
+) -> tuple[list[Task], list[int]]:
+    """What rank 0 has planned; a mistake of the user's is raised on all ranks, which then end in order."""
+
+    def plan_or_mistake() -> tuple[list[Task], list[int]] | UsageError | DiscoveryError:
+        try:
+            return plan()
+        except (UsageError, DiscoveryError) as mistake:
+            return mistake
+
+    mpi.check_same(world, [repr(config) for config in configs], "the workflow files")
+    with mpi.together(world):
+        planned = mpi.on_first_rank(world, plan_or_mistake)
+    if not isinstance(planned, tuple):
+        raise planned
+    return planned
+
+
+def _work_with_others(
+    world: Intracomm,
+    configs: Sequence[WorkflowConfig],
+    tasks: Sequence[Task],
+    to_do: Sequence[int],
+    orders: Orders,
+    overwrite: bool,
+    signals: _Signals,
+    say: Callable[[str], None],
+) -> int:
+    """Run files as one of several ranks, until all of them have no more; returns the exit code."""
+    from mpi4py import MPI
+
+    ledger = Ledger(tasks, to_do, say, fail_fast=orders.fail_fast, quiet=orders.quiet)
+    rank = world.Get_rank()
+    queue = RankQueue[Outcome | Stop](world.Dup(), Dealer(to_do, ledger.receive) if rank == 0 else None)
+    if orders.ranks_per_file == 1:
+        _Worker(configs, tasks, orders, overwrite, signals, queue.take, MPI.COMM_SELF, f" (on rank {rank})").work()
+    else:
+        first = rank - rank % orders.ranks_per_file
+        comm = MPI.Intracomm(world.Split(first))
+        group = Group(comm.Dup())
+        named = f" (on ranks {first} to {first + orders.ranks_per_file - 1})"
+        _Worker(configs, tasks, orders, overwrite, signals, queue.take, comm, named, group).work()
+    return queue.leave(lambda: _ended(ledger))
+
+
+def _ended(ledger: Ledger) -> int:
+    """Tell how it went; the exit code."""
+    ledger.tell()
+    if ledger.signal is not None:
+        return 128 + ledger.signal
+    return 1 if ledger.have_failed else 0
+
+
+class _Signals:
+    """Signals during a farm: in a file as in a single run, between files noted. A second one stops at once.
+
+    Only the main thread can catch them, and only those that the program handles anyway.
+    """
+
+    def __init__(self) -> None:
+        self.noted: int | None = None
+        self._raises = self._in_group = self._handing_on = False
+        self._previous: dict[int, Callable[..., object]] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._previous[number] = handler
+                    signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """In this block a signal raises `Stopped`; so does one that came before."""
+        self._raises = True
+        try:
+            if self.noted is not None:
+                raise Stopped(self.noted)
+            yield
+        except Stopped as stopped:
+            self.noted = stopped.signal
+            raise
+        finally:
+            self._raises = False
+
+    @contextmanager
+    def handed_on(self) -> Iterator[None]:
+        """In this block a signal waits until there is a loop to be stopped, which all ranks of a group leave together.
+
+        Elsewhere the others may be waiting for this rank.
+        """
+        self._in_group = True
+        try:
+            if self.noted is not None:
+                self._hand_on(self.noted)
+            yield
+        except Stopped as stopped:
+            self.noted = stopped.signal
+            raise
+        finally:
+            self._in_group = False
+
+    def _receive(self, number: int, _frame: object) -> None:
+        if self._handing_on:  # the loop has just been left
+            self._handing_on = False
+            return
+        again = self.noted is not None
+        self.noted = number
+        if again or self._raises:
+            raise Stopped(number, at_once=again)
+        if self._in_group:
+            self._hand_on(number)
+
+    def _hand_on(self, number: int) -> None:
+        def wait_for_loop() -> None:
+            while self._in_group:
+                if signal.getsignal(number) != self._receive:
+                    self._handing_on = True
+                    os.kill(os.getpid(), number)
+                    return
+                time.sleep(_LOOK_FOR_LOOP)
+
+        threading.Thread(target=wait_for_loop, name="h5flow signal", daemon=True).start()
+
+
+class _Worker:
+    """A rank, or one of a group of ranks, that runs file after file."""
+
+    def __init__(
+        self,
+        configs: Sequence[WorkflowConfig],
+        tasks: Sequence[Task],
+        orders: Orders,
+        overwrite: bool,
+        signals: _Signals,
+        take: Callable[[Outcome | Stop | None], int | None],
+        comm: Intracomm | None = None,
+        named: str = "",
+        group: Group | None = None,
+    ) -> None:
+        self._configs, self._tasks, self._orders, self._overwrite = configs, tasks, orders, overwrite
+        self._signals = signals
+        self._take = take
+        self._comm, self._named, self._group = comm, named, group
+
+    def work(self) -> None:
+        """Run files until there are no more."""
+        result = None
+        while (number := self._next(result)) is not None:
+            result = self._run(number)
+
+    def _next(self, result: Outcome | None) -> int | None:
+        """The next file, which is ready to be begun."""
+        if self._group is None:
+            return self._taken(result, self._signals.noted)
+        noted = [signal for signal in self._group.gathered(self._signals.noted) if signal is not None]
+        if not self._group.leads:
+            return self._group.told()
+        if result is not None and result.signal is not None and noted:
+            # Ranks that were stopped by another one don't know by which signal.
+            result = replace(result, signal=min(noted))
+        return self._group.told(self._taken(result, noted[0] if noted else None))
+
+    def _taken(self, result: Outcome | None, noted: int | None) -> int | None:
+        if noted is not None:
+            self._take(result)
+            return self._take(Stop(noted))
+        while (number := self._take(result)) is not None:
+            try:
+                FileLog.begin(self._tasks[number].log)
+            except OSError as error:
+                result = Outcome(number, "failed", f"{self._tasks[number].log}: {error.strerror}")
+            else:
+                return number
+        return None
+
+    def _run(self, number: int) -> Outcome:
+        """Run the workflows on a file; whatever goes wrong is its own affair."""
+        task = self._tasks[number]
+        started = time.perf_counter()
+        label = f"rank {self._comm.Get_rank()} " if self._group is not None and self._comm is not None else ""
+        with FileLog(task.log, label, self._orders.verbose) as log:
+            try:
+                with self._signals.raised() if self._group is None else self._signals.handed_on():
+                    counts = self._job(task)
+            except Stopped as stopped:
+                if stopped.at_once:
+                    raise
+                if self._group is not None and not stopped.progress:
+                    # Others of the group are elsewhere and may wait for this one.
+                    raise Stopped(stopped.signal, at_once=True) from stopped
+                if self._group is not None:
+                    with mpi.together(None):
+                        pass
+                outcome = Outcome(number, "stopped", f"{stopped}{self._named}", stopped.signal)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - users' modules may raise anything
+                outcome = Outcome(number, "failed", f"{line(error)}{self._named}")
+                log.write(traceback_of(error))
+                if self._group is not None:
+                    self._give_up(task, error)
+            else:
+                slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
+                seconds = time.perf_counter() - started
+                text = f"{slices:,} slices, {rows:,} rows in {seconds:.1f} s{self._named}"
+                outcome = Outcome(number, "done", text)
+            if self._group is None or self._group.leads:
+                failed = "failed: " if outcome.kind == "failed" else ""
+                log.write(f"{task.output}: {failed}{outcome.text}")
+        return outcome
+
+    def _job(self, task: Task) -> list[Done]:
+        orders = self._orders
+        with _freed(self._comm) as comm:
+            return run_workflows(
+                self._configs,
+                task.output,
+                task.input,
+                orders.start,
+                orders.end,
+                drop=orders.drop,
+                compression=orders.compression,
+                nompi=orders.nompi,
+                overwrite=self._overwrite,
+                comm=comm,
+            )
+
+    def _give_up(self, task: Task, error: BaseException) -> NoReturn:
+        assert self._group is not None
+        if not self._group.leads:
+            time.sleep(_LET_FIRST_RANK_SPEAK)
+        raise GroupFailed(
+            f"{task.input}: {line(error)}{self._named}. Ranks that work on one file can't give it up one by one, so all"
+            f" of them end; traceback in '{task.log}'. The same command goes on with the files that are missing"
+        ) from error
+
+
+@contextmanager
+def _freed(comm: Intracomm | None) -> Iterator[Intracomm | None]:
+    """A communicator whose duplicates are freed at the end; MPI has about 2000 of them at a time."""
+    if comm is None or comm.Get_size() == 1:
+        yield comm
+        return
+    from mpi4py import MPI
+
+    duplicates: list[Intracomm] = []
+
+    class Recording(MPI.Intracomm):
+        def Dup(self, info: MPI.Info | None = None) -> Self:  # noqa: N802
+            duplicate = super().Dup(info)
+            duplicates.append(duplicate)
+            return duplicate
+
+    yield Recording(comm)
+    for duplicate in duplicates:
+        if duplicate != MPI.COMM_NULL:
+            duplicate.Free()
