@@ -47,9 +47,11 @@ def world() -> Intracomm:
 
 
 def launched_ranks() -> int:
-    """The number of ranks that a launcher has started, found without importing MPI."""
-    counts = (os.environ.get(variable, "") for variable in _LAUNCHED_RANKS)
-    return max([1, *(int(count) for count in counts if count.isdigit())])
+    """The number of ranks that a launcher has started, found without importing MPI where the launcher tells it."""
+    counts = [int(count) for count in map(os.environ.get, _LAUNCHED_RANKS) if count is not None and count.isdigit()]
+    if not counts and any(variable in os.environ for variable in _LAUNCHED_RANK) and available():
+        return world().Get_size()  # srun with PMIx tells a rank its number only
+    return max([1, *counts])
 
 
 class OnFirstRank(H5FlowError):

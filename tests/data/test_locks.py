@@ -90,8 +90,6 @@ USES = {
     "copy into a group": lambda file, rows: file.copy("A", file["B"]),
     "move": lambda file, rows: file.move("A", "C"),
     "visit": lambda file, rows: [file.visit(len), file.visititems(lambda path, found: len(found) and None)],
-    "visit links": lambda file, rows: file.visit_links(lambda path: len(file[path]) and None),
-    "visit items of links": lambda file, rows: file.visititems_links(lambda path, link: len(file[path]) and None),
     "look": lambda file, rows: [list(file), list(reversed(file)), list(file.items()), len(file), "A" in file],
     "set default": lambda file, rows: file.setdefault("A"),
     "parent": lambda file, rows: [rows.parent, rows.parent.parent, rows.file],
@@ -110,6 +108,12 @@ USES = {
     "flush": lambda file, rows: [file.flush(), rows.flush()],
     "context": lambda file, rows: as_context(file),
 }
+VISITS_LINKS = hasattr(h5py.Group, "visit_links")  # from h5py 3.11 on
+if VISITS_LINKS:
+    USES |= {
+        "visit links": lambda file, rows: file.visit_links(lambda path: len(file[path]) and None),
+        "visit items of links": lambda file, rows: file.visititems_links(lambda path, link: len(file[path]) and None),
+    }
 
 
 @pytest.mark.filterwarnings("default::h5py.h5py_warnings.H5pyDeprecationWarning")
@@ -164,9 +168,14 @@ def test_requiring(dm):
         file.require_dataset("A/data", (3,), dm.get_dset("A").dtype)
     assert file.require_dataset("C/data", (3,), "i8").shape == (3,)
     assert dm["C", 0:3].tolist() == [0, 0, 0]
+
+
+@pytest.mark.skipif(not VISITS_LINKS, reason="this h5py doesn't")
+def test_visiting_links(dm):
+    file = dm.fh
     links: list[str] = []
     assert file.visit_links(links.append) is None
-    assert links == ["A", "A/data", "B", "B/data", "C", "C/data", "new", "new/one"]
+    assert links == ["A", "A/data", "B", "B/data"]
     assert file.visititems_links(lambda path, link: path if isinstance(link, h5py.HardLink) else None) == "A"
 
 

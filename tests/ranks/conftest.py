@@ -47,7 +47,7 @@ def ranks(tmp_path):
         count: int,
         *arguments: object,
         limit: float = 60,
-        terminate_after: float | None = None,
+        terminate_when: Path | None = None,
         **environment: str,
     ) -> Ended:
         command = [launcher(), "-n", str(count), sys.executable, *map(str, arguments)]
@@ -71,8 +71,11 @@ def ranks(tmp_path):
             text=True,
             start_new_session=True,
         )
-        if terminate_after is not None:
-            time.sleep(terminate_after)
+        if terminate_when is not None:
+            give_up = time.monotonic() + limit
+            while not terminate_when.exists() and time.monotonic() < give_up:
+                time.sleep(0.1)
+            time.sleep(0.5)
             process.terminate()
         try:
             out, err = process.communicate(timeout=limit)

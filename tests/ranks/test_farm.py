@@ -506,6 +506,36 @@ class TestSignals:
         assert not list((tmp_path / "reco").glob("*.partial"))
 
 
+SENDS = "os.kill(os.getpid(), signal.SIGTERM)"
+
+
+@on_ranks
+@pytest.mark.parametrize("group", ["1", "2"])
+def test_signals_between_files_begin_none(files, command, group, tmp_path):
+    """Here it comes while modules are imported, when no rank may leave the others alone."""
+    files(4)
+    (tmp_path / "parts.py").write_text(f"{PARTS}\n{SENDS}\n")
+    ended = command("workflow.yaml", *MANY, "--ranks-per-file", group, count=2, limit=30)
+    assert ended.code == 143, ended
+    assert re.search(r"^  not begun +4$", ended.err, re.MULTILINE), ended
+    assert not (tmp_path / "reco").exists()
+
+
+@on_ranks
+def test_signals_before_the_loop_of_a_group_stop_it_there(files, command, tmp_path):
+    """Only one rank of the group gets it; outside of the loop the other one would wait for it."""
+    files(4)
+    begins = "    def init(self, source_name):\n        self.data_manager.create_dset"
+    sends = begins.replace(":\n", f":\n        if self.rank == 1: {SENDS}\n")
+    (tmp_path / "parts.py").write_text(PARTS.replace(begins, sends))
+    settings = ("--ranks-per-file", "2", "--set", "work.params.sleep=0.2")
+    ended = command("workflow.yaml", *MANY, *settings, count=2, limit=30)
+    assert ended.code == 143, ended
+    assert re.search(r"^  stopped +1$", ended.err, re.MULTILINE), ended
+    assert re.search(r"^  not begun +3$", ended.err, re.MULTILINE), ended
+    assert command.made() == []
+
+
 ENVIRONMENT = {
     **os.environ,
     "OMPI_ALLOW_RUN_AS_ROOT": "1",

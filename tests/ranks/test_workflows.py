@@ -180,7 +180,7 @@ def test_a_rank_that_fails_ends_the_job(flow, tmp_path, mode, how, says):
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("how", ["sleeps", "receives"])
 def test_a_rank_that_never_returns_is_named(flow, tmp_path, how):
-    settings = ("--set", "runtime.stall_warning=0.6", "--set", "runtime.stall_abort=2")
+    settings = ("--set", "runtime.stall_warning=1", "--set", "runtime.stall_abort=5")
     ended = flow(2, FAILING.replace("HOW", how), *settings, limit=30)
     assert ended.code != 0
     assert "rank 1 to finish stage 'fails' on slice number 2" in ended.err
@@ -237,7 +237,7 @@ def test_no_mpi_on_several_ranks_is_refused(flow):
 def test_a_signal_has_all_ranks_stop_before_the_same_slice(ranks, tmp_path, mode):
     (tmp_path / "workflow.yaml").write_text(CHAIN.replace("slices: 6", "slices: 100000"))
     arguments = ["-m", "h5flow", "workflow.yaml", "-o", "out.h5", "--set", f"runtime.mode={mode}"]
-    ended = ranks(3, *arguments, terminate_after=4, limit=40)
+    ended = ranks(3, *arguments, terminate_when=tmp_path / "seventh", limit=40)
     assert ended.code == 143, ended
     assert ended.err.count("stopped by SIGTERM after") == 1
     with h5py.File(tmp_path / "out.h5.partial") as file:
