@@ -54,6 +54,9 @@ def run_workflows(
     with mpi.together(comm):
         if comm is not None:
             mpi.check_same(comm, [repr(config) for config in configs], "the workflow files")
+            # The first one on a communicator duplicates it with the GIL held: later, when ranks have stopped, one
+            # that still asks this one for rows would get no answer, and this one would wait for it.
+            comm.allreduce(0)
         counts = []
         for number, config in enumerate(configs, start=1):
             last = number == len(configs)
