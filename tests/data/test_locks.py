@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,10 +48,14 @@ class Watch:
 
 
 def _is_free() -> bool:
-    if phil.acquire(blocking=False):
-        phil.release()
-        return True
-    return False
+    # Another thread may have it for a moment; who called the observer has it for as long as that waits.
+    end = time.monotonic() + 2
+    while not phil.acquire(blocking=False):
+        if time.monotonic() > end:
+            return False
+        time.sleep(1e-3)
+    phil.release()
+    return True
 
 
 @pytest.fixture
