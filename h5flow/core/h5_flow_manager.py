@@ -88,6 +88,7 @@ class H5FlowManager:
             # All classes are found before a file is touched, so that a misspelled one costs nothing.
             for component, base in self._components():
                 _class_of(component, base)
+            self._source = input_filename if self._copies_input else None
             self.configure_data_manager(output_filename, self.config)
             if self._copies_input and input_filename:
                 self.data_manager.start_with_copy_of(input_filename)
@@ -110,6 +111,8 @@ class H5FlowManager:
             compression=self._compression,
             output=self._output,
             comm=self._comm,
+            storage=_checked(config).runtime.storage,
+            source=self._source,
         )
         self._tracer = Tracer(self._hazards, self.data_manager.lock, self.data_manager.turn)
         if self._crew.workers:

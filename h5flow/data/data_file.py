@@ -10,9 +10,9 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from h5flow.data import layout
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PageCache, PagedDataset, PairTable, RegionTable
+from h5flow.data.parallel_ranks import ParallelRanks
 from h5flow.data.ranks import Ranks
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
@@ -32,12 +33,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class DataFile:
     """Datasets and references by name, in the output or, where they are to be dropped, in the temporary file."""
 
     def __init__(
-        self, path: str, mode: str, drop: tuple[str, ...], compression: str | None, comm: Intracomm | None = None
+        self,
+        path: str,
+        mode: str,
+        drop: tuple[str, ...],
+        compression: str | None,
+        comm: Intracomm | None = None,
+        parallel: bool = False,
     ) -> None:
         self.path = path
         self.mode = mode
@@ -61,7 +70,7 @@ class DataFile:
         #: With the other ranks that write the file, if there are any.
         self.ranks: Ranks | None = None
         if comm is not None and comm.Get_size() > 1 and mode != "r":
-            self.ranks = Ranks(comm, self)
+            self.ranks = ParallelRanks(comm, self) if parallel else Ranks(comm, self)
             self._cache.others = True
 
     @property
@@ -154,21 +163,21 @@ class DataFile:
 
     def finish(self) -> None:
         """Delete what is to be dropped from the output, and close."""
-        if self.ranks is not None:
-            self.ranks.close(self._finish)
-            self.ranks.end()
-        else:
-            self._finish()
-
-    def _finish(self) -> None:
         try:
-            if self.drop and self.mode != "r" and (self.is_open or Path(self.path).exists()):
-                for name in self.drop:
-                    if name in self.main.file:
-                        self.delete(name, carried_out=True)
-            self._close()
+            if self.ranks is not None:
+                self.ranks.close(self._close, self._delete_dropped)
+                self.ranks.end()
+            else:
+                self._delete_dropped()
+                self._close()
         finally:
             self.remove_temporary()
+
+    def _delete_dropped(self) -> None:
+        if self.drop and self.mode != "r" and (self.is_open or Path(self.path).exists()):
+            for name in self.drop:
+                if name in self.main.file:
+                    self.delete(name, carried_out=True)
 
     def abandon(self, for_others: bool = False) -> None:
         """Close when nobody is to be told of errors: what can be saved is, the temporary file is gone.
@@ -327,6 +336,11 @@ class DataFile:
         found = (self._known_reference(name, other) for other in sorted(others))
         return [reference for reference in found if reference is not None]
 
+    def regions_of(self, name: str) -> list[RegionTable]:
+        """The region tables that have as many rows as a dataset."""
+        tables = (table for reference in self.references_of(name) for table in reference.regions)
+        return list({table.path: table for table in tables if table.of.name == name}.values())
+
     def _searched(self) -> Iterator[Storage]:
         yield self.main
         if self._temporary_path is not None:
@@ -459,6 +473,10 @@ class DataFile:
         with self.lock:
             if self._observer is not None:
                 self._observer.everything(what)
+
+    def alike(self, change: Callable[[], T]) -> T:
+        """Make a change of the structure, which other ranks make as well; the lock is held."""
+        return change() if self.ranks is None else self.ranks.alike(change)
 
     def set_attributes(self, path: str, attributes: dict[str, Any], carried_out: bool = False) -> None:
         """Set attributes of a group, which is made if needed. Raises `DataMismatch`."""

@@ -7,7 +7,7 @@ import itertools
 import logging
 import operator
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
@@ -27,6 +27,7 @@ from h5flow.data.pages import PagedDataset
 from h5flow.data.references import Reference, checked_pairs
 from h5flow.data.selection import needed_length, writable_bounds
 from h5flow.data.shared import SharedDataset, counts_from_start
+from h5flow.data.storage.choice import Kind, choose
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class H5FlowDataManager:
     Everything that is written is visible at once through the manager, and through all h5py objects that
     it hands out; it reaches the file later, at the latest when the manager is deleted or the interpreter
     exits. As a context manager it calls `finish()`. With an `output`, the file that is written is the
-    output's working file.
+    output's working file. On several ranks `storage` says who writes (see `storage.choice`), and `source` is the
+    file that this one begins as a copy of; with `auto` making the manager is collective.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class H5FlowDataManager:
         *,
         output: OutputFile | None = None,
         comm: Intracomm | None = None,
+        storage: Kind | Literal["auto"] = "auto",
+        source: str | None = None,
     ) -> None:
         self.filepath = filepath
         self.mode = mode
@@ -72,7 +76,11 @@ class H5FlowDataManager:
         self._output = output
         path = filepath if output is None else output.working
         self._comm = comm if comm is not None else self._world()
-        self._file = DataFile(path, mode, tuple(self.drop_list), compression, self._comm)
+        begins_as = path if output is None else output.origin(source)
+        self.storage, self.why_storage = choose(storage, self._comm if mode != "r" else None, compression, begins_as)
+        self._file = DataFile(
+            path, mode, tuple(self.drop_list), compression, self._comm, parallel=self.storage == "parallel"
+        )
         self._lease = Lease(self._file)
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, ItemsView, Iterator, ValuesView
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import h5py
 import numpy as np
@@ -26,6 +26,7 @@ from h5flow.data.storage.opening import Writes, writing
 from h5flow.errors import UsageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 
 
 class Owner(Protocol):
@@ -42,6 +43,10 @@ class Owner(Protocol):
 
     def flush(self) -> None:
         """Bring the file up to date."""
+        ...
+
+    def alike(self, change: Callable[[], T]) -> T:
+        """Make a change of the structure, which other ranks make as well; the lock is held."""
         ...
 
     def forget(self, path: str) -> None:
@@ -125,7 +130,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def attrs(self) -> h5py.AttributeManager:
         """The attributes of the dataset itself."""
         self._owner.untraced(f"attributes of '{self.name}'")
-        return super().attrs
+        return BufferedAttributes(super().attrs, self, self._owner)
 
     def __getitem__(self, args: Any, new_dtype: Any = None) -> Any:
         if new_dtype is None:
@@ -285,6 +290,33 @@ def _converted(values: Any, dtype: np.dtype[Any]) -> Any:
     return found
 
 
+class BufferedAttributes(h5py.AttributeManager):  # type: ignore[misc]
+    """Attributes, which all ranks that have the file open change together."""
+
+    def __init__(self, plain: h5py.AttributeManager, of: h5py.HLObject, owner: Owner) -> None:
+        super().__init__(of)
+        self._plain = plain
+        self._owner = owner
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.create(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        self._changed(lambda: self._plain.__delitem__(name))
+
+    def create(self, name: str, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Make or replace an attribute, as h5py does."""
+        return self._changed(lambda: self._plain.create(name, data, *args, **kwargs))
+
+    def modify(self, name: str, value: Any) -> None:
+        """Change the value of an attribute, as h5py does."""
+        self._changed(lambda: self._plain.modify(name, value))
+
+    def _changed(self, change: Callable[[], Any]) -> Any:
+        with self._owner.lock:
+            return self._owner.alike(change)
+
+
 class BufferedGroup(h5py.Group):  # type: ignore[misc]
     """A group in which datasets are found as `BufferedDataset`.
 
@@ -313,7 +345,7 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     def attrs(self) -> h5py.AttributeManager:
         """The attributes, which components had better use by `get_attrs` and `set_attrs`."""
         self._owner.untraced(f"attributes of '{self.name}'")
-        return super().attrs
+        return BufferedAttributes(super().attrs, self, self._owner)
 
     # looking
 
@@ -379,17 +411,11 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def create_dataset(self, name: Any, *args: Any, **kwargs: Any) -> Any:
         """Create a dataset, as h5py does."""
-        with self._owner.lock:
-            with self._changing(name):
-                made = self._plain.create_dataset(name, *args, **kwargs)
-            return buffered(made, self._owner)
+        return self._changed(lambda: self._plain.create_dataset(name, *args, **kwargs), name)
 
     def create_virtual_dataset(self, name: Any, *args: Any, **kwargs: Any) -> Any:
         """Create a dataset that is made of others, as h5py does."""
-        with self._owner.lock:
-            with self._changing(name):
-                made = self._plain.create_virtual_dataset(name, *args, **kwargs)
-            return buffered(made, self._owner)
+        return self._changed(lambda: self._plain.create_virtual_dataset(name, *args, **kwargs), name)
 
     def require_dataset(self, name: Any, shape: Any, dtype: Any, exact: bool = False, **kwargs: Any) -> Any:
         """Find or create a dataset, as h5py does."""
@@ -401,8 +427,8 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def create_group(self, name: Any, *args: Any, **kwargs: Any) -> BufferedGroup:
         """Create a group, as h5py does."""
-        with self._changing(name):
-            return BufferedGroup(super().create_group(name, *args, **kwargs), self._owner)
+        made: BufferedGroup = self._changed(lambda: self._plain.create_group(name, *args, **kwargs), name)
+        return made
 
     def require_group(self, name: Any) -> Any:
         """Find or create a group, as h5py does."""
@@ -417,37 +443,37 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
             source._owner.flush()
         self._owner.flush()
         into, at = (dest, name) if isinstance(dest, BufferedGroup) else (self, dest)
-        with into._changing(at):
-            # As a path, h5py looks up the source by an overridden method.
-            self._plain.copy(source, dest, name, *args, **kwargs)
+        # As a path, h5py looks up the source by an overridden method.
+        into._changed(lambda: self._plain.copy(source, dest, name, *args, **kwargs), at)
 
     def move(self, source: Any, dest: Any) -> None:
         """Give an object another path, as h5py does."""
-        with self._changing(source, dest):
-            super().move(source, dest)
+        self._changed(lambda: self._plain.move(source, dest), source, dest)
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        with self._changing(name):
-            self._plain[name] = value
+        self._changed(lambda: self._plain.__setitem__(name, value), name)
 
     def __delitem__(self, name: Any) -> None:
-        with self._changing(name):
-            super().__delitem__(name)
+        self._changed(lambda: self._plain.__delitem__(name), name)
 
-    @contextlib.contextmanager
-    def _changing(self, *names: Any) -> Iterator[None]:
-        """While h5py puts something at a path, or takes it away."""
-        with self._owner.lock:
-            self._owner.untraced(f"'{self.name}', by changing what is in it")
+    def _changed(self, change: Callable[[], Any], *names: Any) -> Any:
+        """What h5py gives when it puts something at a path, or takes it away."""
+
+        def changed() -> Any:
             self._owner.flush()
             with _writes_to(self):
-                yield
+                made = change()
             for name in names:
                 path = name.decode() if isinstance(name, bytes) else name
                 if isinstance(path, str):
                     self._owner.forget("/" + layout.normalise(path if path[:1] == "/" else f"{self.name}/{path}"))
                 else:
                     self._owner.forget("/")  # what was there still is, but what wasn't may be
+            return made
+
+        with self._owner.lock:
+            self._owner.untraced(f"'{self.name}', by changing what is in it")
+            return buffered(self._owner.alike(changed), self._owner)
 
 
 class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]

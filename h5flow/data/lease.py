@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from typing import TypeVar
 
 from h5flow.data.data_file import DataFile
 from h5flow.data.shared import SharedDataset
+
+T = TypeVar("T")
 
 
 class Lease:
@@ -34,6 +38,10 @@ class Lease:
     def flush(self) -> None:
         """Bring the file up to date."""
         self._file.flush()
+
+    def alike(self, change: Callable[[], T]) -> T:
+        """Make a change of the structure, which other ranks make as well; the lock is held."""
+        return self._file.alike(change)
 
     def forget(self, path: str) -> None:
         """What lies at `path` has been removed or made."""

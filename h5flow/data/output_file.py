@@ -61,6 +61,14 @@ class OutputFile:
         self._prepared = True
         return original
 
+    def origin(self, source: str | None) -> str | None:
+        """The file that `prepare` would start from, or that has been prepared."""
+        if self._prepared:
+            return self.working
+        if source is not None and not self.is_same(source):
+            return source
+        return self.path if source is not None or (self._final.exists() and not self.overwrite) else None
+
     def is_same(self, path: str) -> bool:
         """Whether a path, however spelled, is that of the output."""
         return any(_same_file(Path(path), own) for own in (self._final, Path(self.working)))

@@ -60,16 +60,19 @@ class Page:
             self.last = last
 
     def spans(self, length: int) -> Iterator[tuple[int, int]]:
-        """The ranges of changed rows among the first `length`; from now on none is."""
-        last = min(self.last, length)
+        """The ranges of changed rows among the first `length`; from now on none of these is."""
+        last = min(self.last, max(0, length))
         if self.changed is None:
             if self.first < last:
                 yield self.first, last
         else:
             edges = np.flatnonzero(np.diff(self.changed[:last], prepend=False, append=False))
             yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-            self.changed[:] = False
-        self.first, self.last = len(self.rows), 0
+            self.changed[:last] = False
+        if last < self.last:
+            self.first = max(self.first, last)
+        else:
+            self.first, self.last = len(self.rows), 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,8 @@ class PagedDataset:
         self.row_shape = stored.row_shape
         self._length = stored.length
         self.grown = False
+        #: Whether rows have been written since somebody has reset this.
+        self.changed = False
         #: Why the dataset can't be used any more.
         self.gone = ""
         self.cache = cache
@@ -304,6 +309,7 @@ class PagedDataset:
 
     def changing(self) -> None:
         """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only."""
+        self.changed = True
         if self._chunks is not False:
             self._wait_for_readers()
             self._chunks = False
@@ -422,7 +428,9 @@ class PagedDataset:
     def evict(self, number: int, deflated: Deflated | None = None) -> None:
         """Bring the file up to date with one page and drop the page; `deflated` saves compressing it."""
         self._write_page(number, deflated)
-        if self._pages.pop(number, None) is not None:
+        page = self._pages.get(number)
+        if page is not None and page.first >= page.last:
+            del self._pages[number]
             self.cache.forget(self, number)
 
     def resized(self) -> None:
@@ -449,9 +457,13 @@ class PagedDataset:
         page = self._pages.get(number)
         if page is None:
             return  # written by somebody else meanwhile
+        if page.first >= page.last:
+            return
+        self.stretch()
         start = number * self.page_rows
-        for first, last in page.spans(self.length - start):
-            self.stretch()
+        # Where ranks make room together, there may be less than is needed until they do.
+        there = min(self.length, self.stored.length) if self.stored.shared else self.length
+        for first, last in page.spans(there - start):
             if deflated is not None and deflated.version == page.version:
                 deflated.writer.store(start, deflated.chunks)
             else:

@@ -11,13 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from h5flow import mpi
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PagedDataset, RegionTable
 from h5flow.data.storage import SerialStorage, Storage
-from h5flow.data.storage.remote import RemoteDataset, RemoteStorage
+from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import H5FlowError, NotInFile
 from h5flow.ranks import Coordination, Round, packed, unpacked
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Resources of rounds that are no datasets.
-_STRUCTURE = "the structure of the file"
+T = TypeVar("T")
+
+#: Resources of rounds that are no datasets.
+STRUCTURE = "the structure of the file"
+FENCE = "what all ranks have written"
 _LOOP = "the end of the loop"
 _STOP = "the end that was asked for"
-_FENCE = "what all ranks have written"
-_CLOSED = "the closing of the file"
 
 
 class RankedFile(Protocol):
@@ -52,18 +53,25 @@ class RankedFile(Protocol):
         """All datasets that have been used."""
         ...
 
+    def regions_of(self, name: str) -> list[RegionTable]:
+        """The region tables that have as many rows as a dataset."""
+        ...
+
     def flush(self) -> None:
         """Bring the file up to date."""
         ...
 
 
 class Ranks:
-    """The part that one rank has in a file."""
+    """The part that one rank has in a file, which rank 0 writes for all of them."""
+
+    #: Whether what ranks do together to the file is done by HDF5 with MPI.
+    together = False
 
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
-        self._file = file
-        self._comm = comm.Dup()
-        self.coordination = Coordination(comm.Dup(), file.turn, self._apply)
+        self.file = file
+        self.comm = comm.Dup()
+        self.coordination = Coordination(comm.Dup(), file.turn, self._apply, executor=self.together)
         self.coordination.owner = self
         self.rank, self.size = self.coordination.rank, self.coordination.size
         self._original: str | None = None
@@ -93,35 +101,39 @@ class Ranks:
         """The file, opened on all ranks together."""
         if self.rank:
             self._original = original
-            storage = self.storage(self._file.path, "a")
-            self._wait()
+            storage = self.storage(self.file.path, "a")
+            self.wait()
             return storage
-        self._wait()
-        return self.storage(self._file.path, "a")
+        self.wait()
+        return self.storage(self.file.path, "a")
 
     def storage(self, path: str, mode: str) -> Storage:
         """A file of this rank."""
         if self.rank == 0:
             return SerialStorage(path, mode)
         original, self._original = self._original, None
-        likeness = path if path == self._file.path and Path(path).exists() else None
+        likeness = path if path == self.file.path and Path(path).exists() else None
         return RemoteStorage(path, self.coordination, likeness, original)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Wait until all ranks are here, without burning a core."""
-        request, pause = self._comm.Ibarrier(), 50e-6
+        request, pause = self.comm.Ibarrier(), 50e-6
         while not request.Test():
             time.sleep(pause)
             pause = min(1e-3, 2 * pause)
 
-    def close(self, close: Callable[[], None]) -> None:
-        """Have the owner `close` the file when it has got everything, and then the others theirs. Collective."""
+    def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
+        """Have the owner `close` the file when it has got everything, and then the others theirs. Collective.
+
+        What is done `before` to the file is done by the owner.
+        """
         self.fence()
         if self.rank == 0:
+            before()
             close()
-            self._wait()
+            self.wait()
         else:
-            self._wait()
+            self.wait()
             close()
 
     def end(self) -> None:
@@ -133,7 +145,11 @@ class Ranks:
     def structure(self, change: Callable[..., None], *arguments: Any) -> None:
         """Make a change of the structure, on all ranks. The lock is held, and let go meanwhile."""
         call = (change.__name__, packed(arguments))
-        self.coordination.join(_STRUCTURE, call, functools.partial(change, *arguments))
+        self.coordination.join(STRUCTURE, call, functools.partial(change, *arguments))
+
+    def alike(self, change: Callable[[], T]) -> T:
+        """Make a change of the structure that all ranks make by themselves. The lock is held."""
+        return change()
 
     def append(self, path: str, count: int) -> int:
         """Append rows that all ranks reserve together, in the order of ranks; the number of this rank's first."""
@@ -146,57 +162,67 @@ class Ranks:
 
     def all_done(self, stopping: bool = False) -> bool:
         """Whether all ranks have no more slices, or shall stop; asked when this one hasn't, or shall."""
-        with self._file.lock:
+        with self.file.lock:
             if stopping:
                 return bool(self.coordination.join_unasked(_STOP, True))
             return bool(self.coordination.join_undecided(_LOOP, True))
 
     def fence(self) -> None:
         """Have everything that any rank has written up to now be seen by all of them."""
-        with self._file.lock:
-            self._file.flush()
-            self.coordination.join(_FENCE, True)
+        with self.file.lock:
+            self.file.flush()
+            changed = [rows for rows in self.file.pages() if rows.changed]
+            for rows in changed:
+                rows.changed = False
+            self.coordination.join(FENCE, ([rows.path for rows in changed], self._missing_room()))
+
+    def _missing_room(self) -> dict[str, int]:
+        """The datasets for which the file has too few rows, and how many they need."""
+        return {}
 
     # carried out
 
     def _apply(self, closed: Round, own: Callable[[], None] | None) -> Any:
         """Do what the ranks have agreed on; the lock is held."""
         calls = closed.calls
-        if closed.resource == _STRUCTURE:
+        if closed.resource == STRUCTURE:
             if own is not None:
                 return own()
             name, arguments = next(call for call in calls if call is not None)
-            return getattr(self._file, name)(*unpacked(arguments, name))
+            return getattr(self.file, name)(*unpacked(arguments, name))
         if closed.resource == _LOOP:
             return None not in calls
         if closed.resource == _STOP:
             self.stop()
             return None not in calls
-        if closed.resource == _FENCE:
-            return self._forget()
+        if closed.resource == FENCE:
+            self.refresh({path for changed, _ in calls for path in changed})
+            return None
         return self._grow(closed)
 
     def _grow(self, closed: Round) -> int:
-        rows = self._file.paged(closed.resource)
-        assert rows is not None
+        rows, counts, new = self.growth(closed)
         length = rows.length
-        counts = [0 if call is None or isinstance(call, tuple) else int(call) for call in closed.calls]
-        stops = [call[1] for call in closed.calls if isinstance(call, tuple)]
-        new = max([length + sum(counts), *stops])
         if new > length:
-            observer = self._file.observer
+            observer = self.file.observer
             if observer is not None:
                 observer.append(closed.resource, length, new - length)
             rows.grow(new)
         return length + sum(counts[: self.rank])
 
-    def _forget(self) -> None:
-        """What other ranks have written is the owner's now."""
-        if self.rank == 0:
-            return
-        for rows in self._file.pages():
-            rows.drop_pages()
-            if isinstance(rows.stored, RemoteDataset):
+    def growth(self, closed: Round) -> tuple[PagedDataset, list[int], int]:
+        """The dataset of a round, the rows that each rank appends, and the length that it gets."""
+        rows = self.file.paged(closed.resource)
+        assert rows is not None
+        counts = [0 if call is None or isinstance(call, tuple) else int(call) for call in closed.calls]
+        stops = [call[1] for call in closed.calls if isinstance(call, tuple)]
+        return rows, counts, max([rows.length + sum(counts), *stops])
+
+    def refresh(self, changed: set[str]) -> None:
+        """Datasets have been changed by some rank, and the file has it."""
+        for rows in self.file.pages():
+            if rows.path in changed and isinstance(rows.stored, RankDataset):
+                rows.drop_pages()
                 rows.stored.forget_original()
 
     # what other ranks ask the owner for
@@ -204,9 +230,9 @@ class Ranks:
     def serve(self, request: tuple[Any, ...]) -> Any:
         """Do what another rank asks for; the lock is held."""
         what, path, start, content = request
-        rows = self._file.paged(path)
+        rows = self.file.paged(path)
         if rows is None:
-            raise NotInFile(f"'{path}' isn't in '{self._file.path}'")
+            raise NotInFile(f"'{path}' isn't in '{self.file.path}'")
         if what == "read":
             return rows.read(start, content)
         if what == "put":

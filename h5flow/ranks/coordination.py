@@ -9,10 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from h5flow.errors import H5FlowError
 from h5flow.ranks.courier import Courier
+from h5flow.ranks.executor import Executor
 from h5flow.ranks.rounds import ASKING, DECISION, LOOP, Moment, OutOfOrder, Place, Progress, Round, Rounds
 
 if TYPE_CHECKING:
@@ -37,16 +39,32 @@ class Ended(BaseException):
     """The run is over on another rank; no error of whoever waits, so that nobody handles it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of a call."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def result(self) -> Any:
+        """The value; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
 class Coordination:
     """One of `size` ranks that share a file, which rank 0 owns.
 
     `turn` is the condition of the data file: it is waited on for rounds, so that its lock is let go meanwhile.
     `apply(round, own)` is called on each rank for each closed round, in the same order, with the lock held: by the
     thread that has joined it, where `own` is what that gave for it, or by another one, then `own` is `None`. What it
-    returns or raises is the outcome of the call.
+    returns or raises is the outcome of the call. With an `executor` that calls it, and without the lock.
     """
 
-    def __init__(self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any]) -> None:
+    def __init__(
+        self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any], *, executor: bool = False
+    ) -> None:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.owner: Owner | None = None
@@ -74,6 +92,9 @@ class Coordination:
         #: On rank 0, told again and again how long (seconds) some ranks have been waiting for others, in words.
         self.stalled: Callable[[float, Callable[[Sequence[str]], list[str]]], None] = lambda _seconds, _late: None
         self._stall: tuple[list[tuple[str, Place, list[int]]], float, float] = ([], 0.0, 0.0)
+        self._own: dict[tuple[str, Place], Any] = {}
+        self._outcomes: dict[tuple[str, Place], _Outcome] = {}
+        self._executor = Executor(self._carry_out, self.give_up) if executor else None
         self._courier = Courier(comm, self._receive, self._between, self.give_up)
 
     # progress
@@ -83,19 +104,24 @@ class Coordination:
         progress = self._progress
         number = progress.number + 1 if part == progress.part else 0
         self._progress = Progress(part, number, progress.finished, progress.asked, progress.decided)
-        self._moved = True
+        self._has_moved()
 
     def passed(self, number: int, position: int) -> None:
         """A component is done with a slice."""
         self._progress.finish(number, position)
         if position == 0:
             self._progress.decided = number
-        self._moved = True
+        self._has_moved()
 
     def ask(self, number: int) -> None:
         """The generator is asked for a slice."""
         self._progress.asked = number
+        self._has_moved()
+
+    def _has_moved(self) -> None:
         self._moved = True
+        if self._wanted:
+            self._courier.wake()
 
     def join_unasked(self, resource: str, call: Any) -> Any:
         """Where the generator shall not be asked: as `join`, with the ranks that don't ask theirs either."""
@@ -107,7 +133,7 @@ class Coordination:
         self._progress.finish(number, 0)
         outcome = self._join(resource, ((LOOP, number, DECISION), 0), call, None)
         self._progress.decided = number
-        self._moved = True
+        self._has_moved()
         return outcome
 
     def _slice(self) -> int:
@@ -123,17 +149,42 @@ class Coordination:
     def _join(self, resource: str, place: Place, call: Any, own: Any) -> Any:
         self.before_waiting()
         key = (resource, place)
+        self._own[key] = own
         self._courier.post(0, ("join", resource, place, call, self._copied_progress()))
-        while key not in self._refused:
-            if self._error is not None:
-                raise Ended from self._error
-            if self._reached(key):
-                try:
-                    return self._apply(self._arrived.popleft(), own)
-                finally:
+        try:
+            while key not in self._refused:
+                if self._error is not None:
+                    raise Ended from self._error
+                if key in self._outcomes:
+                    return self._outcomes.pop(key).result()
+                if self._reached(key):
+                    try:
+                        return self._apply(self._arrived.popleft(), own)
+                    finally:
+                        self._turn.notify_all()
+                if self._news:
+                    self._news = False
                     self._turn.notify_all()
-            self._turn.wait()
-        raise self._refused.pop(key)
+                self._turn.wait()
+            raise self._refused.pop(key)
+        finally:
+            del self._own[key]
+
+    def _carry_out(self, closed: Round) -> None:
+        """Apply a round, in the executor's thread."""
+        key = (closed.resource, closed.place)
+        joined = closed.calls[self.rank] is not None
+        try:
+            with self.acting_at(closed.place[0]):
+                outcome = _Outcome(self._apply(closed, self._own.get(key)))
+        except Exception as error:
+            if not joined:
+                raise
+            outcome = _Outcome(error=error)
+        with self._turn:
+            if joined:
+                self._outcomes[key] = outcome
+            self._turn.notify_all()
 
     def _place(self, resource: str) -> Place:
         acting = self.at_work()
@@ -181,7 +232,9 @@ class Coordination:
 
     def _receive(self, rank: int, message: tuple[Any, ...]) -> None:
         kind, *content = message
-        if kind == "round":
+        if kind == "round" and self._executor is not None:
+            self._executor.submit(content[0])
+        elif kind == "round":
             self._arrived.append(content[0])
             self._news = True
         elif kind == "answer":
@@ -241,8 +294,11 @@ class Coordination:
         self._moved = False
         return self._progress.copy()
 
-    def _between(self) -> None:
-        """Say how far this rank is, where that is wanted, and wake those whose rounds are closed."""
+    def _between(self) -> bool:
+        """Say how far this rank is, where that is wanted, and wake those whose rounds are closed.
+
+        Says whether that couldn't be done yet.
+        """
         if self._wanted and self._moved:
             self._wanted = False
             self._courier.post(0, ("progress", self._copied_progress()))
@@ -256,6 +312,7 @@ class Coordination:
                 self._turn.notify_all()
             finally:
                 self._turn.release()
+        return self._news
 
     def _look_for_stalls(self) -> None:
         assert self._rounds is not None
@@ -279,6 +336,8 @@ class Coordination:
     def close(self) -> None:
         """End, when all ranks do."""
         self._courier.close()
+        if self._executor is not None:
+            self._executor.close()
 
 
 def packed(arguments: Any) -> bytes | None:

@@ -1,7 +1,7 @@
-"""The one thread of a rank that uses MPI for the runtime: it sends and receives messages, and never blocks.
+"""The messages of a rank: one thread receives them, and never blocks; one at a time uses MPI for the runtime.
 
 A blocking call would burn a core while it waits, and two threads in blocking calls wait for each other. So messages
-are looked for with pauses between, which get longer while none come.
+are looked for when this rank is rung for, and with pauses between, which get longer while none come.
 """
 
 from __future__ import annotations
@@ -11,28 +11,32 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from h5flow.ranks.doorbell import Doorbell
+
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request, Status
 
 _TAG = 1
 # Messages come in bursts, so the next one is looked for after a short pause first, and then after ever longer ones.
 _SHORTEST = 50e-6  # seconds
-_LONGEST = 500e-6
-_LONGER = 1.2
+_LONGEST, _LONGER = 500e-6, 1.2
+# Who is woken when there is something looks all the same: MPI may need it to go on with a long message.
+_LONGEST_IF_WOKEN, _LONGER_IF_WOKEN = 10e-3, 4
 
 
 class Courier:
-    """Sends messages between the ranks of a communicator, which nobody else may use.
+    """Sends messages between the ranks of a communicator, which nobody else may use. Making it is collective.
 
-    `receive(rank, message)` and `between()`, which is called again and again, run in the courier's thread. What
-    they raise ends the courier, and is told to `failed`.
+    `receive(rank, message)` is called for each message, in the courier's thread or, for one to this rank itself, in
+    that of who posts it; `between()` whenever something has been sent or received, after `wake`, and soon again when it
+    returns true. Never two calls at once. What they raise in the courier's thread ends it, and is told to `failed`.
     """
 
     def __init__(
         self,
         comm: Intracomm,
         receive: Callable[[int, Any], None],
-        between: Callable[[], None],
+        between: Callable[[], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._comm = comm
@@ -40,15 +44,39 @@ class Courier:
         self._receive = receive
         self._between = between
         self._failed = failed
-        self._outbox: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._sending: list[Request] = []
+        # Held by who uses MPI; nobody waits for it but the courier's thread.
+        self._using = threading.Lock()
+        self._user = 0
         self._ending = False
+        self._doorbell = Doorbell(comm)
+        self._woken = self._doorbell.everywhere
+        self._longest, self._longer = (_LONGEST_IF_WOKEN, _LONGER_IF_WOKEN) if self._woken else (_LONGEST, _LONGER)
+        # Whether it looks at the outbox again before it waits.
+        self._awake = True
         self._thread = threading.Thread(target=self._work, name="h5flow courier", daemon=True)
         self._thread.start()
 
     def post(self, rank: int, message: Any) -> None:
-        """Send a message, soon; those to the same rank arrive in order."""
+        """Send a message, now or soon; those to the same rank arrive in order."""
         self._outbox.put((rank, message))
+        if self._user == threading.get_ident():
+            return  # it is sending
+        # To wake another thread for it would take longer.
+        if self._using.acquire(blocking=False):
+            try:
+                self._send()
+            finally:
+                self._using.release()
+        if self._sending or not (self._woken and self._outbox.empty()):
+            self.wake()
+
+    def wake(self) -> None:
+        """Have `between` be called soon."""
+        if not self._awake:
+            self._awake = True
+            self._doorbell.ring(self._rank)
 
     @property
     def backlog(self) -> int:
@@ -58,8 +86,9 @@ class Courier:
     def close(self) -> None:
         """End when everything has been sent."""
         self._ending = True
-        self._outbox.put(None)
+        self.wake()
         self._thread.join()
+        self._doorbell.close()
 
     def _work(self) -> None:
         try:
@@ -71,31 +100,40 @@ class Courier:
         from mpi4py import MPI
 
         status = MPI.Status()
-        pause = _SHORTEST
+        pause, rung = _SHORTEST, False
         while True:
-            self._send(pause)
-            seen = self._look(status)
-            self._between()
-            pause = 0 if seen else min(_LONGEST, max(_SHORTEST, _LONGER * pause))
+            self._awake = True
+            with self._using:
+                sent, seen, again = self._send(), self._look(status), self._between()
             if self._ending and not self.backlog and not seen:
                 return
+            if seen:
+                continue
+            longest = _LONGEST if self._sending else self._longest
+            # What somebody rings for may need a moment to get here, and who sends something often gets an answer soon.
+            pause = _SHORTEST if sent or again or rung else min(longest, self._longer * pause)
+            self._awake = False
+            # What has been posted before is seen here, and who posts from now on rings.
+            rung = self._outbox.empty() and self._doorbell.wait(pause)
 
-    def _send(self, pause: float) -> None:
-        """Send what there is, after a pause if there is nothing yet."""
+    def _send(self) -> bool:
+        """Send what there is; says whether there was anything."""
+        sent = False
+        self._user = threading.get_ident()
         try:
-            while True:
-                posted = self._outbox.get(timeout=pause) if pause else self._outbox.get_nowait()
-                pause = 0
-                if posted is not None:
-                    rank, message = posted
-                    if rank == self._rank:
-                        self._receive(rank, message)
-                    else:
-                        self._sending.append(self._comm.isend(message, rank, _TAG))
-        except queue.Empty:
-            pass
+            while not self._outbox.empty():
+                rank, message = self._outbox.get()
+                sent = True
+                if rank == self._rank:
+                    self._receive(rank, message)
+                else:
+                    self._sending.append(self._comm.isend(message, rank, _TAG))
+                    self._doorbell.ring(rank)
+        finally:
+            self._user = 0
         if self._sending:
             self._sending = [request for request in self._sending if not request.Test()]
+        return sent
 
     def _look(self, status: Status) -> int:
         """Take what has come; returns how many messages that were."""

@@ -70,6 +70,10 @@ class RuntimeConfig(msgspec.Struct, frozen=True):
     ] = "512MiB"
     raw_chunks: Annotated[bool, Meta(description="true or false")] = True
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], Meta(description="'auto', 'uvloop' or 'asyncio'")] = "auto"
+    storage: Annotated[
+        Literal["auto", "serial", "single-writer", "parallel"],
+        Meta(description="'auto', 'serial', 'single-writer' or 'parallel'"),
+    ] = "auto"
     random: Annotated[Literal["shared", "per-stage"], Meta(description="'shared' or 'per-stage'")] = "shared"
     stall_warning: Annotated[Annotated[float, Meta(gt=0)], Meta(description="a number of seconds")] = 60.0
     stall_abort: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="a number of seconds")] = None

@@ -2,25 +2,105 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import pytest
 
 HERE = Path(__file__).parent
 
+#: What Open MPI needs on machines that run tests: to be root, more ranks than cores, and ranks that let others work
+#: while they wait; and no lines of its own in the output, where tests look for ours. Others don't read it.
+SETTINGS = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMPI_MCA_orte_execute_quiet": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+for _name, _value in SETTINGS.items():
+    os.environ.setdefault(_name, _value)  # for tests that start mpiexec themselves, too
 
+#: Each storage that several ranks can have here.
+STORAGES = ["single-writer", *(["parallel"] if h5py.get_config().mpi else [])]
+
+_MPIEXEC = {"Open MPI": "mpiexec.openmpi", "MPICH": "mpiexec.mpich"}
+
+# How long ranks that hang have for saying where (seconds).
+_LET_TRACEBACKS_PASS = 2.0
+
+
+@functools.cache
+def library() -> str | None:
+    """The MPI that mpi4py uses, as it calls itself; `None` where there is none."""
+    # In a process of its own, since the tests' own process shall stay without MPI.
+    script = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.Get_library_version())"
+    asked = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    return asked.stdout if asked.returncode == 0 else None
+
+
+@functools.cache
 def launcher() -> str | None:
-    """The mpiexec that belongs to this environment, or the one on the path."""
+    """The mpiexec that belongs to the MPI of mpi4py: ranks that another one starts don't find each other."""
+    if chosen := os.environ.get("H5FLOW_MPIEXEC"):
+        return chosen
+    # A wheel brings its MPI along, and mpi4py looks for that first.
     beside = Path(sys.executable).with_name("mpiexec")
-    return str(beside) if beside.exists() else shutil.which("mpiexec")
+    if beside.exists():
+        return str(beside)
+    # A system may have several, each with a name of its own; which of them is `mpiexec` says nothing about mpi4py.
+    named = [name for start, name in _MPIEXEC.items() if (library() or "").startswith(start)]
+    return next((found for found in map(shutil.which, [*named, "mpiexec"]) if found), None)
+
+
+def family(process: subprocess.Popen[str]) -> list[int]:
+    """The processes below a launcher; Open MPI and MPICH give each rank a process group of its own."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    found = [process.pid]
+    for parent in found:
+        found += [child for child, its_parent in parents.items() if its_parent == parent]
+    return found[1:]
+
+
+def send_signal(process: subprocess.Popen[str], number: int) -> None:
+    """Tell a job to stop, with time to do so.
+
+    MPICH's launcher hands a signal on. Open MPI's kills the ranks a second after it, and ends with exit code 1 whatever
+    they do; so they get it from here, as they get it from a batch system.
+    """
+    if (library() or "").startswith("Open MPI"):
+        for rank in family(process):
+            os.kill(rank, number)
+    else:
+        process.send_signal(number)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End a job that hangs, all of it; its output ends with where each thread of each rank was."""
+    ranks = family(process)  # those that have lost their launcher can't be found, and may go on forever
+    for number, pause in ((signal.SIGABRT, _LET_TRACEBACKS_PASS), (signal.SIGKILL, 0)):
+        for rank in ranks:
+            with suppress(ProcessLookupError):
+                os.kill(rank, number)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=pause)
+    process.kill()
+    return process.communicate()
 
 
 @dataclass
@@ -38,10 +118,8 @@ class Ended:
 @pytest.fixture
 def ranks(tmp_path):
     """Runs `python ARGUMENTS` on a number of ranks, in `tmp_path`, and fails if that takes too long."""
-    if importlib.util.find_spec("mpi4py") is None or launcher() is None:
-        pytest.skip(
-            "NO MPI: mpi4py or mpiexec isn't installed; nothing is tested on several ranks (pip install '.[mpi]')"
-        )
+    if library() is None or launcher() is None:
+        pytest.skip(NO_MPI)
 
     def run(
         count: int,
@@ -54,12 +132,7 @@ def ranks(tmp_path):
         settings = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(tmp_path), str(HERE)]),
-            "OMPI_ALLOW_RUN_AS_ROOT": "1",
-            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-            "OMPI_MCA_rmaps_base_oversubscribe": "1",
-            "OMPI_MCA_hwloc_base_binding_policy": "none",
-            "OMPI_MCA_mpi_yield_when_idle": "1",
-            "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+            "PYTHONFAULTHANDLER": "1",
             **environment,
         }
         process = subprocess.Popen(
@@ -76,12 +149,11 @@ def ranks(tmp_path):
             while not terminate_when.exists() and time.monotonic() < give_up:
                 time.sleep(0.1)
             time.sleep(0.5)
-            process.terminate()
+            send_signal(process, signal.SIGTERM)
         try:
             out, err = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
+            out, err = end(process)
             pytest.fail(f"hangs: {' '.join(command)}\n{out}\n{err}")
         return Ended(process.returncode, out, err)
 
@@ -97,3 +169,33 @@ def flow(ranks, tmp_path):
         return ranks(count, "-m", "h5flow", "workflow.yaml", "-o", "out.h5", *arguments, limit=limit)
 
     return run
+
+
+@pytest.fixture
+def storages():
+    """Each storage that several ranks can have here, for tests that compare them."""
+    return STORAGES
+
+
+@pytest.fixture(params=STORAGES)
+def storage(request):
+    """Each storage that several ranks can have here, one after the other."""
+    return request.param
+
+
+NO_MPI = "NO MPI: mpi4py or an MPI with its mpiexec isn't installed (pip install '.[mpi]')"
+
+
+def not_run() -> Iterator[str]:
+    """What can't be tested here, and what would help."""
+    if library() is None or launcher() is None:
+        yield f"anything on several ranks. {NO_MPI}"
+    if "parallel" not in STORAGES:
+        yield "the parallel storage. This h5py is built without MPI (.ci/parallel-h5py makes an environment with one)"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say loudly what can't be tested here: among many dots nobody sees that something is missing."""
+    for what in not_run():
+        terminalreporter.section("NOT RUN", sep="!", red=True, bold=True)
+        terminalreporter.write_line(f"NOT RUN: {what}")

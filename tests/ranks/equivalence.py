@@ -8,6 +8,7 @@ import time
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 from mpi4py import MPI
 
@@ -200,9 +201,9 @@ def made_up(seed, size):
     return config
 
 
-def run(config, path, mode):
+def run(config, path, mode, storage):
     """Run a workflow on all ranks."""
-    manager = H5FlowManager({**config, "runtime": {**config["runtime"], "mode": mode}}, path)
+    manager = H5FlowManager({**config, "runtime": {**config["runtime"], "mode": mode, "storage": storage}}, path)
     manager.init()
     manager.run()
     manager.finish()
@@ -210,26 +211,31 @@ def run(config, path, mode):
 
 def main(first, count):
     comm = MPI.COMM_WORLD
+    storages = ["single-writer", "parallel"] if h5py.get_config().mpi and comm.size > 1 else ["auto"]
     for seed in range(first, first + count):
         config = made_up(seed, comm.size)
+        paths = []
         try:
-            for mode in ("sequential", "pipelined"):
-                run(config, f"{mode}-{seed}.h5", mode)
+            for storage in storages:
+                for mode in ("sequential", "pipelined"):
+                    paths.append(Path(f"{storage}-{mode}-{seed}.h5"))
+                    run(config, str(paths[-1]), mode, storage)
         except BaseException:
             print(f"seed {seed}, rank {comm.rank}: {config}", file=sys.stderr, flush=True)  # noqa: T201
             raise
         comm.Barrier()
         if comm.rank == 0:
-            paths = [Path(f"{mode}-{seed}.h5") for mode in ("sequential", "pipelined")]
-            one, other = map(content, paths)
-            different = [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
-            if different:
-                print(f"seed {seed}: {sorted(different)} differ: {config}", flush=True)  # noqa: T201
-                comm.Abort(1)
+            one = content(paths[0])
+            for path in paths[1:]:
+                other = content(path)
+                different = [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+                if different:
+                    print(f"{path}: {sorted(different)} differ: {config}", flush=True)  # noqa: T201
+                    comm.Abort(1)
             for path in paths:
                 path.unlink()
     if comm.rank == 0:
-        print(f"{count} workflows are the same")  # noqa: T201
+        print(f"{count} workflows are the same ({', '.join(storages)})")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -35,15 +35,13 @@ class Link(Protocol):
         ...
 
 
-class RemoteDataset(SerialDataset):
-    """A dataset whose rows are with the owner of the file."""
+class RankDataset(SerialDataset):
+    """A dataset that other ranks write to as well; rows that nobody has changed come from the `original`."""
 
     shared = True
 
-    def __init__(self, handle: h5py.Dataset, path: str, link: Link, original: SerialDataset | None) -> None:
+    def __init__(self, handle: h5py.Dataset, path: str, original: SerialDataset | None) -> None:
         super().__init__(handle, path)
-        self._name = str(handle.name)
-        self._link = link
         self._original = original
         self._known: int = self.length
         self.raw_handle = None if original is None else original.handle
@@ -52,6 +50,31 @@ class RemoteDataset(SerialDataset):
     def readable(self) -> int:
         """How many rows can be read."""
         return self._known
+
+    def read(self, start: int, stop: int) -> Array:
+        """A fresh array of rows `start:stop`, which must exist."""
+        original = self._original
+        if original is not None and stop <= original.length:
+            return original.read(start, stop)
+        return super().read(start, stop)
+
+    def forget_original(self) -> None:
+        """Other ranks may have written to any row."""
+        self._original = None
+        self._known = self.length
+
+    def _changed(self, stop: int) -> None:
+        self._original = None
+        self._known = max(self._known, stop)
+
+
+class RemoteDataset(RankDataset):
+    """A dataset whose rows are with the owner of the file."""
+
+    def __init__(self, handle: h5py.Dataset, path: str, link: Link, original: SerialDataset | None) -> None:
+        super().__init__(handle, path, original)
+        self._name = str(handle.name)
+        self._link = link
 
     def read(self, start: int, stop: int) -> Array:
         """A fresh array of rows `start:stop`, which must exist."""
@@ -77,15 +100,6 @@ class RemoteDataset(SerialDataset):
         self._changed(start + len(values))
         for first, part in _messages(values):
             self._link.send("merge", self._name, start + first, part)
-
-    def forget_original(self) -> None:
-        """Other ranks may have written to any row: from now on all are the owner's."""
-        self._original = None
-        self._known = self.length
-
-    def _changed(self, stop: int) -> None:
-        self._original = None
-        self._known = max(self._known, stop)
 
 
 def _messages(values: Array) -> Any:

@@ -1,0 +1,189 @@
+"""What ranks do together where all of them have the file open, through HDF5 with MPI.
+
+A change of the structure or of the number of rows is made by all ranks at once, and each of them waits in HDF5, with
+h5py's lock, until the others are there. So nobody may enter it whom another rank needs to get there: the others
+enter it with their own lock, when none of their threads waits for an answer of rank 0, and rank 0 is the last one to
+lock, since until then it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from h5flow import mpi
+from h5flow.data.layout import data_path
+from h5flow.data.pages import PagedDataset, RegionTable
+from h5flow.data.ranks import FENCE, STRUCTURE, RankedFile, Ranks
+from h5flow.data.storage import SerialStorage, Storage
+from h5flow.data.storage.parallel import ParallelStorage, Together, room
+from h5flow.ranks import Round, unpacked
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+T = TypeVar("T")
+
+
+class ParallelRanks(Ranks):
+    """The part that one rank has in a file that all of them have open."""
+
+    together = True
+
+    def __init__(self, comm: Intracomm, file: RankedFile) -> None:
+        super().__init__(comm, file)
+        self._storage: ParallelStorage | None = None
+        #: The datasets that have been made longer, on all ranks alike.
+        self._longer: set[str] = set()
+        self._alone = False
+
+    # opening and closing
+
+    def opened(self, original: str | None) -> Storage:
+        """The file, opened on all ranks together."""
+        if self._alone:
+            return SerialStorage(self.file.path, "r+")
+        exists = mpi.on_first_rank(self.comm, lambda: Path(self.file.path).exists())
+        self.wait()
+        self._storage = ParallelStorage(self.file.path, "r+" if exists else "w", self.comm, self.coordination, original)
+        return self._storage
+
+    def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
+        """Close the file, on all ranks at once; then the first one cuts off what is too much. Collective.
+
+        It opens the file by itself for that, and for what is to be done `before` the last closing: HDF5 fails when
+        ranks together make datasets shorter (MPI_ERR_TRUNCATE in 1.10), and waits with the GIL when they delete.
+        """
+        self.fence()
+        lengths = {path: self._length(path) for path in self._longer}
+        self._longer.clear()
+        self.wait()
+        close()
+        self._storage = None
+        self.wait()
+        if self.rank == 0:
+            self._alone = True
+            for path, length in lengths.items():
+                self._cut(path, length)
+            before()
+            close()
+            self._alone = False
+        self.wait()
+
+    def _length(self, path: str) -> int:
+        rows = self.file.paged(path)
+        return 0 if rows is None else rows.length
+
+    def _cut(self, path: str, length: int) -> None:
+        rows = self.file.paged(path)
+        if rows is not None:
+            rows.stored.resize(length)
+            rows.resized()
+
+    # together
+
+    def alike(self, change: Callable[[], T]) -> T:
+        """Make a change of the structure that all ranks make by themselves. The lock is held, and let go meanwhile."""
+        result: T = self.coordination.join(STRUCTURE, ("a change by h5py", None), change)
+        return result
+
+    def _missing_room(self) -> dict[str, int]:
+        return {
+            rows.path: rows.length
+            for rows in self.file.pages()
+            if isinstance(rows.stored, Together) and (rows.length > rows.stored.length or _is_dangling(rows))
+        }
+
+    # carried out
+
+    def _apply(self, closed: Round, own: Callable[[], Any] | None) -> Any:
+        """Do what the ranks have agreed on, in the executor's thread."""
+        if closed.resource == STRUCTURE:
+            with self._in_step():
+                return self._change(closed, own)
+        if closed.resource == FENCE:
+            changed = {path for paths, _ in _joined(closed) for path in paths}
+            missing: dict[str, int] = {}
+            for _, lengths in _joined(closed):
+                missing |= {path: max(length, missing.get(path, 0)) for path, length in lengths.items()}
+            if changed or missing:
+                with self._in_step():
+                    self._publish(changed, missing)
+            return None
+        if not closed.resource.startswith("/"):
+            with self.file.lock:
+                return super()._apply(closed, own)
+        with self.file.lock:
+            rows, _, length = self.growth(closed)
+            enough = not isinstance(rows.stored, Together) or length <= rows.stored.length
+        if enough:
+            with self.file.lock:
+                return self._grow(closed)
+        with self._in_step():
+            self._make_room(rows, length)
+            return self._grow(closed)
+
+    @contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """While all ranks are here, each with its lock."""
+        if self.rank == 0:
+            self.wait()
+            with self.file.lock:
+                yield
+        else:
+            with self.file.lock:
+                self.wait()
+                yield
+
+    def _change(self, closed: Round, own: Callable[[], Any] | None) -> Any:
+        """Change the structure, as the first rank that asks for it wants to have it."""
+        name, arguments = _joined(closed)[0]
+        if arguments is None and own is not None:
+            return own()
+        getattr(self.file, name)(*unpacked(arguments, name))
+        if name == "create_reference":
+            for dataset in unpacked(arguments, name)[:2]:
+                rows = self.file.paged(data_path(dataset))
+                assert rows is not None
+                self._extend_regions(rows)
+        return None
+
+    def _make_room(self, rows: PagedDataset, length: int) -> None:
+        """Have room in the file for so many rows, and for some more, also in the region tables for them."""
+        row_bytes = max(1, rows.dtype.itemsize)
+        self._extend(rows, room(length, rows.stored.length, row_bytes))
+        if rows.path.endswith("/data"):
+            self._extend_regions(rows)
+
+    def _extend_regions(self, rows: PagedDataset) -> None:
+        for table in self.file.regions_of(rows.name):
+            self._extend(table, rows.stored.length)
+
+    def _extend(self, rows: PagedDataset, length: int) -> None:
+        stored = rows.stored
+        if isinstance(stored, Together) and length > stored.length:
+            stored.extend(length)
+            self._longer.add(rows.path)
+
+    def _publish(self, changed: set[str], missing: dict[str, int]) -> None:
+        """Have the file hold what ranks have changed, and make room for what is missing."""
+        for path, length in sorted(missing.items()):
+            rows = self.file.paged(path)
+            if rows is not None:
+                rows.grow(length)
+                self._extend(rows, length)
+        self.file.flush()
+        assert self._storage is not None
+        self._storage.flush()
+        self.wait()
+        self.refresh(changed)
+
+
+def _joined(closed: Round) -> list[Any]:
+    return [call for call in closed.calls if call is not None]
+
+
+def _is_dangling(rows: PagedDataset) -> bool:
+    return isinstance(rows, RegionTable) and rows.dangling

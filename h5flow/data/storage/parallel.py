@@ -1,0 +1,191 @@
+"""Storage that all ranks have open: HDF5 with MPI, where each rank writes its own rows.
+
+Whatever changes the structure or the number of rows is collective, and is done by all ranks at a moment that they
+have agreed on. Rows are read and written by each rank alone. So datasets have room for more rows than there are,
+which is cut off when the file is closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from h5py import h5d
+
+from h5flow.data import layout
+from h5flow.data.storage.base import Array
+from h5flow.data.storage.opening import open_file, writes_to_opened
+from h5flow.data.storage.remote import Link, RankDataset, RemoteDataset
+from h5flow.data.storage.serial import SerialStorage
+from h5flow.errors import DataMismatch
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+_CURE = "choose runtime.storage: single-writer"
+
+# Room for more rows is made in steps of half of what there is, but not less or more than so many bytes.
+_SMALLEST_STEP = 256 << 10
+_LARGEST_STEP = 32 << 20
+
+
+class ParallelDataset(RankDataset):
+    """A dataset of which each rank reads and writes rows by itself. `length` is what there is room for."""
+
+    def __init__(self, handle: h5py.Dataset, storage: ParallelStorage) -> None:
+        super().__init__(handle, storage.path, storage.original(handle.name))
+        self._storage = storage
+        self._dataset_path = str(handle.name)
+
+    def write(self, start: int, values: Array) -> None:
+        """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
+        self.check_writable()
+        self._changed(start + len(values))
+        self._storage.written = True
+        super().write(start, values)
+
+    def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
+        """Only values that are Python objects are written like this, and HDF5 can't. Raises `DataMismatch`."""
+        self.check_writable()
+
+    def check_writable(self) -> None:
+        """Raise `DataMismatch` if HDF5 can't have ranks write such rows by themselves."""
+        check_writable(self.handle.id, self._dataset_path)
+
+    def resize(self, length: int) -> None:
+        """Nothing: ranks make room together, see `extend`."""
+
+    def extend(self, length: int) -> None:
+        """Have room for so many rows. Collective."""
+        super().resize(length)
+
+
+class ParallelPairs(ParallelDataset):
+    """References, of which each rank knows its own, and since the last `publish` those of all ranks.
+
+    What other ranks have reserved but not written yet would look like references to the first row.
+    """
+
+    def __init__(self, handle: h5py.Dataset, storage: ParallelStorage) -> None:
+        super().__init__(handle, storage)
+        self._published = self.length
+        self._own: list[tuple[int, int]] = []
+
+    def read(self, start: int, stop: int) -> Array:
+        """A fresh array of rows `start:stop`, which must exist."""
+        values = super().read(start, stop)
+        if stop > self._published:
+            hidden = np.arange(start, stop) >= self._published
+            for first, last in self._own:
+                if first < stop and last > start:
+                    hidden[max(0, first - start) : last - start] = False
+            values[hidden] = np.iinfo(self.dtype).max
+        return values
+
+    def write(self, start: int, values: Array) -> None:
+        """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
+        super().write(start, values)
+        stop = start + len(values)
+        if self._own and self._own[-1][1] == start:
+            self._own[-1] = (self._own[-1][0], stop)
+        else:
+            self._own.append((start, stop))
+
+    def forget_original(self) -> None:
+        """What all ranks have written is in the file."""
+        super().forget_original()
+        self._published, self._own = self.length, []
+
+
+class OwnedDataset(RemoteDataset):
+    """A region table: rows of it are widened by several ranks, so rank 0 writes all of them."""
+
+    def __init__(self, handle: h5py.Dataset, storage: ParallelStorage) -> None:
+        super().__init__(handle, storage.path, storage.link, storage.original(handle.name))
+        self._storage = storage
+
+    def merge(self, start: int, values: Array) -> None:
+        """Have rows from `start` on, of a region table, enclose these regions as well."""
+        self._storage.written = True
+        super().merge(start, values)
+
+    def resize(self, length: int) -> None:
+        """Nothing: ranks make room together, see `extend`."""
+
+    def extend(self, length: int) -> None:
+        """Have room for so many rows. Collective."""
+        super().resize(length)
+
+
+#: What all ranks make longer together.
+Together = ParallelDataset | OwnedDataset
+
+
+class ParallelStorage(SerialStorage):
+    """An HDF5 file that all ranks of a communicator open, create and close together.
+
+    `link` leads to rank 0, which owns the region tables; `original` is a file of the same rows that nobody changes.
+    """
+
+    def __init__(self, path: str, mode: str, comm: Intracomm, link: Link, original: str | None) -> None:
+        self.path = path
+        self.file = open_file(path, mode, driver="mpio", comm=comm, libver=("v110", "v110"))
+        self.link = link
+        #: Whether this rank has written anything since somebody has reset this.
+        self.written = False
+        self._writable = True
+        self._writes = writes_to_opened(path)
+        self._owns_regions = comm.Get_rank() == 0
+        self._original = None if original is None else SerialStorage(original, "r", locking=False)
+
+    def original(self, path: str) -> Any:
+        """The dataset in the file of which the output began as a copy, `None` where there is none."""
+        return None if self._original is None else self._original.dataset(path)
+
+    def dataset(self, path: str) -> Together | None:
+        """The dataset at an absolute path, `None` where there is none."""
+        here = super().dataset(path)
+        return None if here is None else self._shared(path, here.handle)
+
+    def create(self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None) -> Together:
+        """Create an empty dataset, with the groups above it. Collective. Raises `DataMismatch`."""
+        if np.dtype(dtype).hasobject:
+            raise DataMismatch(
+                f"'{path}': ranks can't write values of variable length by themselves; {_CURE}, or for text use bytes"
+                " ('S8')"
+            )
+        return self._shared(path, super().create(path, dtype, row_shape, None).handle)
+
+    def _shared(self, path: str, handle: h5py.Dataset) -> Together:
+        if path.endswith("/ref_region") and not self._owns_regions:
+            return OwnedDataset(handle, self)
+        if layout.is_reference(path):
+            return ParallelPairs(handle, self)
+        return ParallelDataset(handle, self)
+
+    def close(self) -> None:
+        """Close the file. Collective. Raises `FileError`."""
+        super().close()
+        if self._original is not None:
+            self._original.close()
+
+    def give_up(self) -> None:
+        """Leave the file as it is: closing it would wait for the other ranks."""
+
+
+def room(length: int, now: int, row_bytes: int) -> int:
+    """For how many rows there shall be room, if there are `length` and there is room for `now`."""
+    step = min(max(now // 2, _SMALLEST_STEP // row_bytes), _LARGEST_STEP // row_bytes)
+    return max(length, now + step)
+
+
+def check_writable(found: h5d.DatasetID, path: str) -> None:
+    """Raise `DataMismatch` if HDF5 can't have ranks write rows of a dataset by themselves."""
+    if found.get_create_plist().get_nfilters():
+        raise DataMismatch(f"dataset '{path}' is compressed, and ranks can't write to it by themselves; {_CURE}")
+    if found.dtype.hasobject:
+        raise DataMismatch(
+            f"dataset '{path}' has values of variable length, and ranks can't write them by themselves; {_CURE}"
+        )
