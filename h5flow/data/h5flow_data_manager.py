@@ -376,17 +376,22 @@ class H5FlowDataManager:
         if reference.direction(layout.normalise(parent)) == (1, 0):
             pairs = pairs[:, ::-1]
         with self._file.lock:
-            for table in (reference.pairs, *reference.regions):
+            tables = (reference.pairs, *reference.regions)
+            for table in tables:
                 table.changing()
             ranks = self._file.ranks
             if ranks is not None:
                 reference.check_room(len(pairs))
                 if self._file.observer is not None:
                     self._file.observer.before_append(reference.pairs.path)
-                first = ranks.append(reference.pairs.path, len(pairs))
                 if self._file.observer is not None and len(pairs):
                     self._announce_regions(reference, pairs)
-                reference.put(first, pairs)
+                if reference.pairs.goes_through(len(pairs) * reference.pairs.dtype.itemsize * 2):
+                    reference.put(ranks.append(reference.pairs.path, len(pairs)), pairs)
+                    return
+                # Nobody needs to wait until it is agreed where they go; the caller's array may change until then.
+                later = pairs.copy()
+                ranks.append_later(tables, len(later), lambda first: reference.put(first, later))
                 return
             if self._file.observer is not None and len(pairs):
                 self._announce_regions(reference, pairs)

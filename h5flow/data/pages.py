@@ -162,6 +162,8 @@ class PagedDataset:
         self.grown = False
         #: Whether rows have been written since somebody has reset this.
         self.changed = False
+        #: What ranks have to agree on before changes are made.
+        self.pending: list[Any] = []
         #: Why the dataset can't be used any more.
         self.gone = ""
         self.cache = cache

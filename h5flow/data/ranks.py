@@ -71,7 +71,7 @@ class Ranks:
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
         self.file = file
         self.comm = comm.Dup()
-        self.coordination = Coordination(comm.Dup(), file.turn, self._apply, executor=self.together)
+        self.coordination = Coordination(comm.Dup(), file.turn, self._apply, together=self.together)
         self.coordination.owner = self
         self.rank, self.size = self.coordination.rank, self.coordination.size
         self._original: str | None = None
@@ -156,6 +156,22 @@ class Ranks:
         first: int = self.coordination.join(path, count)
         return first
 
+    def append_later(self, tables: Sequence[PagedDataset], count: int, then: Callable[[int], None]) -> None:
+        """As `append` to the first of some tables; `then`, which changes all of them, is called when it is done."""
+
+        def placed(first: int) -> None:
+            for table in tables:
+                table.pending.remove(key)
+            then(first)
+
+        key = self.coordination.join_later(tables[0].path, count, placed)
+        for table in tables:
+            table.pending.append(key)
+
+    def wait_for(self, table: PagedDataset) -> None:
+        """Wait until what is to be done to a table later has been done; the lock is held, and let go meanwhile."""
+        self.coordination.wait_for(list(table.pending))
+
     def grow(self, path: str, length: int) -> None:
         """Have at least `length` rows, or what other ranks want at least."""
         self.coordination.join(path, ("length", length))
@@ -170,6 +186,7 @@ class Ranks:
     def fence(self) -> None:
         """Have everything that any rank has written up to now be seen by all of them."""
         with self.file.lock:
+            self.coordination.wait_for_all()
             self.file.flush()
             changed = [rows for rows in self.file.pages() if rows.changed]
             for rows in changed:

@@ -28,6 +28,10 @@ class Ranks(Protocol):
         """Have at least `length` rows, or what other ranks want at least."""
         ...
 
+    def wait_for(self, table: PagedDataset) -> None:
+        """Wait until what is to be done to a table later has been done."""
+        ...
+
 
 class Sharing(Protocol):
     """What all datasets of a file have in common."""
@@ -104,6 +108,8 @@ class SharedDataset:
     def _check_there(self) -> None:
         if self.rows.gone:
             raise Gone(self.rows.gone)
+        if self.rows.pending and self._sharing.ranks is not None:
+            self._sharing.ranks.wait_for(self.rows)
 
     def _visible(self, observer: Observer | None) -> int:
         self._check_there()

@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,16 +27,16 @@ _LOOK_FOR_STALLS = 0.5
 _MOST_UNSENT = 32
 
 
+#: A round of a resource.
+Key = tuple[str, Place]
+
+
 class Owner(Protocol):
     """What the owner of the file does for the other ranks; called in the courier's thread, with the lock."""
 
     def serve(self, request: tuple[Any, ...]) -> Any:
         """Do what is asked; the result is sent back where one is awaited."""
         ...
-
-
-class Ended(BaseException):
-    """The run is over on another rank; no error of whoever waits, so that nobody handles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,12 @@ class Coordination:
     `turn` is the condition of the data file: it is waited on for rounds, so that its lock is let go meanwhile.
     `apply(round, own)` is called on each rank for each closed round, in the same order, with the lock held: by the
     thread that has joined it, where `own` is what that gave for it, or by another one, then `own` is `None`. What it
-    returns or raises is the outcome of the call. With an `executor` that calls it, and without the lock.
+    returns or raises is the outcome of the call. With `together` it is called by one thread of its own, and without
+    the lock.
     """
 
     def __init__(
-        self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any], *, executor: bool = False
+        self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any], *, together: bool = False
     ) -> None:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
@@ -77,7 +78,7 @@ class Coordination:
         self._asked: set[int] = set()
         self._calls: dict[tuple[str, int], tuple[Moment, int]] = {}
         self._arrived: deque[Round] = deque()
-        self._refused: dict[tuple[str, Place], OutOfOrder] = {}
+        self._refused: dict[Key, OutOfOrder] = {}
         self._news = False
         self._answers: dict[int, Any] = {}
         self._questions = itertools.count()
@@ -92,9 +93,11 @@ class Coordination:
         #: On rank 0, told again and again how long (seconds) some ranks have been waiting for others, in words.
         self.stalled: Callable[[float, Callable[[Sequence[str]], list[str]]], None] = lambda _seconds, _late: None
         self._stall: tuple[list[tuple[str, Place, list[int]]], float, float] = ([], 0.0, 0.0)
-        self._own: dict[tuple[str, Place], Any] = {}
-        self._outcomes: dict[tuple[str, Place], _Outcome] = {}
-        self._executor = Executor(self._carry_out, self.give_up) if executor else None
+        self._own: dict[Key, Any] = {}
+        self._outcomes: dict[Key, _Outcome] = {}
+        self._later: dict[Key, Callable[[Any], None]] = {}
+        self._together = together
+        self._executor = Executor(self._carry_out if together else self._settle_one, self.give_up)
         self._courier = Courier(comm, self._receive, self._between, self.give_up)
 
     # progress
@@ -146,21 +149,48 @@ class Coordination:
         """Make a collective call; its outcome, when the round is closed. The lock is held, and let go meanwhile."""
         return self._join(resource, self._place(resource), call, own)
 
+    def join_later(self, resource: str, call: Any, then: Callable[[Any], None]) -> Key:
+        """Make a collective call, and don't wait for it; `then` gets its outcome, with the lock, in any thread."""
+        key = (resource, self._place(resource))
+        self._later[key] = then
+        self._courier.post(0, ("join", *key, call, False, self._copied_progress()))
+        return key
+
+    def wait_for(self, keys: Iterable[Key]) -> None:
+        """Wait for the outcome of calls that were made by `join_later`. The lock is held, and let go meanwhile."""
+        self._settle()
+        for key in [key for key in keys if key in self._later]:
+            self.before_waiting()
+            if key[1][0] == self._moment():
+                self._courier.post(0, ("wait", *key))
+            while key in self._later:
+                self._check()
+                self._turn.wait()
+                self._settle()
+
+    def wait_for_all(self) -> None:
+        """Wait for the outcome of all calls that were made by `join_later`."""
+        self.wait_for(list(self._later))
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
     def _join(self, resource: str, place: Place, call: Any, own: Any) -> Any:
         self.before_waiting()
         key = (resource, place)
         self._own[key] = own
-        self._courier.post(0, ("join", resource, place, call, self._copied_progress()))
+        self._courier.post(0, ("join", resource, place, call, True, self._copied_progress()))
         try:
             while key not in self._refused:
-                if self._error is not None:
-                    raise Ended from self._error
+                self._check()
                 if key in self._outcomes:
                     return self._outcomes.pop(key).result()
                 if self._reached(key):
                     try:
                         return self._apply(self._arrived.popleft(), own)
                     finally:
+                        self._settle()
                         self._turn.notify_all()
                 if self._news:
                     self._news = False
@@ -173,10 +203,13 @@ class Coordination:
     def _carry_out(self, closed: Round) -> None:
         """Apply a round, in the executor's thread."""
         key = (closed.resource, closed.place)
-        joined = closed.calls[self.rank] is not None
+        joined = closed.calls[self.rank] is not None and key not in self._later
         try:
             with self.acting_at(closed.place[0]):
                 outcome = _Outcome(self._apply(closed, self._own.get(key)))
+                if key in self._later:
+                    with self._turn:
+                        self._come(key, outcome.value)
         except Exception as error:
             if not joined:
                 raise
@@ -186,26 +219,44 @@ class Coordination:
                 self._outcomes[key] = outcome
             self._turn.notify_all()
 
-    def _place(self, resource: str) -> Place:
+    def _moment(self) -> Moment:
+        """The moment of who calls."""
         acting = self.at_work()
         progress = self._progress
-        moment = (progress.part, progress.number, 0) if acting is None else (LOOP, *acting)
+        return (progress.part, progress.number, 0) if acting is None else (LOOP, *acting)
+
+    def _place(self, resource: str) -> Place:
+        moment = self._moment()
         last, count = self._calls.get((resource, moment[2]), (None, -1))
         count = count + 1 if last == moment else 0
         self._calls[resource, moment[2]] = (moment, count)
         return moment, count
 
-    def _reached(self, key: tuple[str, Place]) -> bool:
+    def _reached(self, key: Key) -> bool:
         """Whether a round that this rank has joined is the next to be applied; the lock is held."""
-        self.settle()
+        self._settle()
         return bool(self._arrived) and (self._arrived[0].resource, self._arrived[0].place) == key
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Apply rounds that are closed up to one that somebody here waits for; the lock is held."""
-        while self._arrived and self._arrived[0].calls[self.rank] is None:
+        while self._arrived and not self._is_awaited(self._arrived[0]):
             closed = self._arrived.popleft()
             with self.acting_at(closed.place[0]):
-                self._apply(closed, None)
+                outcome = self._apply(closed, None)
+                self._come((closed.resource, closed.place), outcome)
+            self._turn.notify_all()
+
+    def _settle_one(self, _: Round) -> None:
+        with self._turn:
+            self._settle()
+
+    def _is_awaited(self, closed: Round) -> bool:
+        return closed.calls[self.rank] is not None and (closed.resource, closed.place) not in self._later
+
+    def _come(self, key: Key, outcome: Any) -> None:
+        then = self._later.pop(key, None)
+        if then is not None:
+            then(outcome)
 
     # the owner
 
@@ -222,7 +273,7 @@ class Coordination:
         with self._answered:
             self._answered.wait_for(lambda: number in self._answers or self._error is not None)
             if number not in self._answers:
-                raise Ended from self._error
+                self._check()
             answer = self._answers.pop(number)
         if isinstance(answer, BaseException):
             raise answer
@@ -232,23 +283,26 @@ class Coordination:
 
     def _receive(self, rank: int, message: tuple[Any, ...]) -> None:
         kind, *content = message
-        if kind == "round" and self._executor is not None:
-            self._executor.submit(content[0])
-        elif kind == "round":
-            self._arrived.append(content[0])
-            self._news = True
+        if kind == "round":
+            self._close(content[0])
         elif kind == "answer":
             with self._answered:
                 self._answers[content[0]] = content[1]
                 self._answered.notify_all()
         elif kind == "refused":
             resource, place, error = content
+            if (resource, place) in self._later:
+                self._error = self._error or error
             self._refused[resource, place] = error
             self._news = True
         elif kind == "wanted":
             self._wanted = True
         elif kind == "join":
             self._joined(rank, *content)
+        elif kind == "wait":
+            assert self._rounds is not None
+            self._rounds.wait(rank, *content)
+            self._close_rounds()
         elif kind == "progress":
             assert self._rounds is not None
             self._asked.discard(rank)
@@ -263,17 +317,27 @@ class Coordination:
                 answer = error
             self._courier.post(rank, ("answer", content[0], answer))
 
+    def _close(self, closed: Round) -> None:
+        """A round is closed. Rank 0 applies it in any thread; elsewhere that may take an answer of rank 0."""
+        if self._together:
+            self._executor.submit(closed)
+            return
+        self._arrived.append(closed)
+        self._news = True
+        if self.rank and not self._is_awaited(closed):
+            self._executor.submit(closed)
+
     def _serve(self, request: tuple[Any, ...]) -> Any:
         assert self.owner is not None
         with self._turn:
-            self.settle()
+            self._settle()
             return self.owner.serve(request)
 
-    def _joined(self, rank: int, resource: str, place: Place, call: Any, progress: Progress) -> None:
+    def _joined(self, rank: int, resource: str, place: Place, call: Any, waits: bool, progress: Progress) -> None:
         assert self._rounds is not None
         self._rounds.proceed(rank, progress)
         try:
-            self._rounds.join(rank, resource, place, call)
+            self._rounds.join(rank, resource, place, call, waits)
         except OutOfOrder as error:
             self._courier.post(rank, ("refused", resource, place, error))
         self._close_rounds()
@@ -308,7 +372,8 @@ class Coordination:
         if self._news and self._turn.acquire(blocking=False):
             try:
                 self._news = False
-                self.settle()
+                if self.rank == 0:
+                    self._settle()
                 self._turn.notify_all()
             finally:
                 self._turn.release()
@@ -326,7 +391,7 @@ class Coordination:
             self.stalled(now - since, self._rounds.late)
 
     def give_up(self, error: BaseException) -> None:
-        """Whoever waits for other ranks, now or later, gets `Ended`."""
+        """Whoever waits for other ranks, now or later, gets an error."""
         self._error = self._error or error
         with self._answered:
             self._answered.notify_all()
@@ -336,8 +401,7 @@ class Coordination:
     def close(self) -> None:
         """End, when all ranks do."""
         self._courier.close()
-        if self._executor is not None:
-            self._executor.close()
+        self._executor.close()
 
 
 def packed(arguments: Any) -> bytes | None:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 _TAG = 1
 # Messages come in bursts, so the next one is looked for after a short pause first, and then after ever longer ones.
 _SHORTEST = 50e-6  # seconds
-_LONGEST, _LONGER = 500e-6, 1.2
+_LONGEST = 500e-6
+_LONGER = 1.2
 # Who is woken when there is something looks all the same: MPI may need it to go on with a long message.
-_LONGEST_IF_WOKEN, _LONGER_IF_WOKEN = 10e-3, 4
+_LONGEST_IF_WOKEN = 10e-3
+_LONGER_IF_WOKEN = 4
 
 
 class Courier:
@@ -52,7 +54,8 @@ class Courier:
         self._ending = False
         self._doorbell = Doorbell(comm)
         self._woken = self._doorbell.everywhere
-        self._longest, self._longer = (_LONGEST_IF_WOKEN, _LONGER_IF_WOKEN) if self._woken else (_LONGEST, _LONGER)
+        self._longest = _LONGEST_IF_WOKEN if self._woken else _LONGEST
+        self._longer = _LONGER_IF_WOKEN if self._woken else _LONGER
         # Whether it looks at the outbox again before it waits.
         self._awake = True
         self._thread = threading.Thread(target=self._work, name="h5flow courier", daemon=True)

@@ -1,7 +1,7 @@
-"""The one thread of a rank that carries out what ranks do together to a file that all of them have open.
+"""The thread of a rank that carries out rounds which nobody here waits for, or all of them.
 
-Each of them waits in HDF5 for the others then. So it is done in one order, that of the rounds, and by nobody who
-is needed by others meanwhile.
+What ranks do together to a file that all of them have open is done by it alone: each rank waits in HDF5 for the others
+then, so it has to be done in one order, that of the rounds, and by nobody whom others need meanwhile.
 """
 
 from __future__ import annotations

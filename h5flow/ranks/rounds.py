@@ -5,10 +5,11 @@ make belong together. They form a *round*, told by the resource (a dataset, the 
 (which component, on which slice) and, where a component calls more than once, the number of the call. A rank that
 has passed the moment without the call takes no part; so a stage may skip a call on a slice that needs none.
 
-The rounds of one resource are closed in the order of their moments, which is the order of sequential mode. A round
-is closed when each rank has either joined it or passed its moment, and no rank can join an earlier one any more. Where
+The rounds of one resource are closed in the order of their moments, which is the order of sequential mode. A round is
+closed when each rank has either joined it or passed its moment, and no rank can join an earlier one any more. Where
 ranks wait in different rounds of one moment, because some have skipped a call, the lowest rank is answered by itself.
-So what each rank gets depends on the calls that ranks make, and not on when they make them.
+A rank needn't wait for the outcome of a call; it may do so later, or not at all. So what each rank gets depends on the
+calls that ranks make, and not on when they make them.
 
 This module only decides. It knows no MPI, files or threads; its owner, rank 0, makes one call at a time.
 """
@@ -107,8 +108,8 @@ class Rounds:
         #: By moment: where each rank waits.
         self._waiting: dict[Moment, dict[int, tuple[str, Place]]] = {}
 
-    def join(self, rank: int, resource: str, place: Place, call: Any) -> None:
-        """A rank makes a call. Raises `OutOfOrder`."""
+    def join(self, rank: int, resource: str, place: Place, call: Any, waits: bool = True) -> None:
+        """A rank makes a call, and waits for its outcome or goes on. Raises `OutOfOrder`."""
         known = self._resources.setdefault(resource, _Resource())
         moment = place[0]
         if known.closed is not None and moment < known.closed:
@@ -123,7 +124,13 @@ class Rounds:
         if part == LOOP:
             known.users.add(position)
         known.rounds[place][rank] = call
-        self._waiting.setdefault(moment, {})[rank] = (resource, place)
+        if waits:
+            self.wait(rank, resource, place)
+
+    def wait(self, rank: int, resource: str, place: Place) -> None:
+        """A rank has come to wait for a call that it has made at this moment."""
+        if rank in self._resources[resource].rounds.get(place, {}):
+            self._waiting.setdefault(place[0], {})[rank] = (resource, place)
 
     def proceed(self, rank: int, progress: Progress) -> None:
         """A rank has got so far."""
@@ -149,16 +156,17 @@ class Rounds:
     def _closed(self, resource: str, place: Place, ranks: list[int]) -> Round:
         """A round that is closed for some ranks; others that have joined it stay."""
         known = self._resources[resource]
-        joined, waiting = known.rounds[place], self._waiting[place[0]]
+        joined, waiting = known.rounds[place], self._waiting.get(place[0], {})
         calls: list[Any] = [None] * self._size
         for rank in ranks:
             calls[rank] = joined.pop(rank)
-            del waiting[rank]
+            if waiting.get(rank) == (resource, place):
+                del waiting[rank]
         if not joined:
             del known.rounds[place]
             known.places.remove(place)
         if not waiting:
-            del self._waiting[place[0]]
+            self._waiting.pop(place[0], None)
         known.closed = place[0]
         return Round(resource, place, tuple(calls))
 

@@ -12,28 +12,41 @@ from hypothesis import strategies as st
 
 from h5flow.ranks.rounds import AFTER, BEFORE, LOOP, OutOfOrder, Progress, Rounds
 
-#: For each rank, slice and component: how many rows of which dataset it reserves in each of its calls.
-CALLS = st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 3)), max_size=2)
+#: For each rank, slice and component: how many rows of which dataset it reserves in each of its calls, and whether it
+#: waits for the answer at once, or just before a call later, or not at all.
+CALLS = st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 3), st.sampled_from([0, 1, None])), max_size=3)
+
+
+def actions(calls):
+    """What a component does in order: `("join", resource, count, rows, waits)` and `("wait", resource, count)`."""
+    counts, late = collections.Counter(), []
+    for resource, rows, when in calls:
+        key = (resource, counts[resource])
+        counts[resource] += 1
+        yield ("join", *key, rows, when == 0)
+        for earlier in late:
+            yield ("wait", *earlier)
+        late = [key] if when == 1 else []
+    for earlier in late:
+        yield ("wait", *earlier)
 
 
 class Rank:
-    """A rank that makes its calls in the order of sequential mode, each when the one before is answered."""
+    """A rank that makes its calls in the order of sequential mode, each when what it waits for is answered."""
 
     def __init__(self, number, slices, rounds):
         self.number, self.rounds = number, rounds
         self.progress = Progress(LOOP, 0)
         self.steps = self._steps(slices)
         self.awaited = None
+        self.open = set()
         self.done = False
 
     def _steps(self, slices):
         for number, components in enumerate(slices):
             for position, calls in enumerate(components):
-                counts = {}
-                for resource, rows in calls:
-                    place = ((LOOP, number, position), counts.get(resource, 0))
-                    counts[resource] = place[1] + 1
-                    yield resource, place, rows
+                for what, resource, count, *more in actions(calls):
+                    yield what, resource, ((LOOP, number, position), count), *more
                 self.progress.finish(number, position)
                 yield None
 
@@ -43,10 +56,21 @@ class Rank:
             self.progress = Progress(AFTER, 0)
             self.done = True
         elif made is not None:
-            resource, place, rows = made
-            self.awaited = (resource, place)
-            self.rounds.join(self.number, resource, place, rows)
+            what, resource, place, *more = made
+            if what == "join":
+                rows, waits = more
+                self.open.add((resource, place))
+                self.rounds.join(self.number, resource, place, rows, waits)
+            else:
+                waits = (resource, place) in self.open
+                self.rounds.wait(self.number, resource, place)
+            self.awaited = (resource, place) if waits else None
         self.rounds.proceed(self.number, self.progress.copy())
+
+    def answered(self, key):
+        self.open.discard(key)
+        if self.awaited == key:
+            self.awaited = None
 
 
 @given(
@@ -69,31 +93,50 @@ def test_whatever_the_timing_rounds_close_in_the_order_of_sequential_mode(worklo
         for made in rounds.close():
             closed[made.resource].append((made.place, made.calls))
             for rank in ranks:
-                if rank.awaited == (made.resource, made.place) and made.calls[rank.number] is not None:
-                    rank.awaited = None
+                if made.calls[rank.number] is not None:
+                    rank.answered((made.resource, made.place))
     assert closed == expected(workload)
 
 
 def expected(workload):
-    """Ranks whose next calls are the same are answered together, else the lowest alone."""
+    """Moment by moment: a call is answered when all have made it or are done, else the lowest that waits is alone."""
     rounds = {"A": [], "B": []}
     for number, position in itertools.product(range(3), range(2)):
-        left = {rank: collections.deque(placed(slices[number][position])) for rank, slices in enumerate(workload)}
-        while any(left.values()):
-            waiting = {rank: calls[0][:2] for rank, calls in left.items() if calls}
-            same = len(set(waiting.values())) == 1
-            answers = [None] * len(workload)
-            for rank in waiting if same else [min(waiting)]:
-                resource, count, answers[rank] = left[rank].popleft()
-            rounds[resource].append((((LOOP, number, position), count), tuple(answers)))
+        left = [collections.deque(actions(slices[number][position])) for slices in workload]
+        awaited, calls = [None] * len(left), {}
+
+        def answer(key, ranks, moment=(LOOP, number, position), awaited=awaited, calls=calls):
+            answers = [calls[key].pop(rank) if rank in ranks else None for rank in range(len(workload))]
+            rounds[key[0]].append(((moment, key[1]), tuple(answers)))
+            for rank in ranks:
+                awaited[rank] = None if awaited[rank] == key else awaited[rank]
+            if not calls[key]:
+                del calls[key]
+
+        while any(left) or calls:
+            for rank, todo in enumerate(left):
+                while todo and awaited[rank] is None:
+                    (
+                        what,
+                        *key,
+                    ) = todo.popleft()
+                    key, more = tuple(key[:2]), key[2:]
+                    if what == "join":
+                        calls.setdefault(key, {})[rank] = more[0]
+                    if more[1:] == [True] or (what == "wait" and rank in calls.get(key, {})):
+                        awaited[rank] = key
+            made_or_done = [
+                key
+                for key, made in sorted(calls.items())
+                if all(rank in made or not (left[rank] or awaited[rank]) for rank in range(len(left)))
+                and key == min(other for other in calls if other[0] == key[0])
+            ]
+            if made_or_done:
+                answer(made_or_done[0], list(calls[made_or_done[0]]))
+            elif any(awaited):
+                lowest = next(rank for rank, key in enumerate(awaited) if key)
+                answer(awaited[lowest], [lowest])
     return rounds
-
-
-def placed(calls):
-    counts = collections.Counter()
-    for resource, rows in calls:
-        yield resource, counts[resource], rows
-        counts[resource] += 1
 
 
 def test_a_call_that_a_rank_skips_is_answered_when_it_has_passed_the_moment():
