@@ -30,14 +30,13 @@ T = TypeVar("T")
 class ParallelRanks(Ranks):
     """The part that one rank has in a file that all of them have open."""
 
-    together = True
-
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
         super().__init__(comm, file)
         self._storage: ParallelStorage | None = None
         #: The datasets that have been made longer, on all ranks alike.
         self._longer: set[str] = set()
         self._alone = False
+        self.coordination.together = self
 
     # opening and closing
 
@@ -98,30 +97,25 @@ class ParallelRanks(Ranks):
 
     # carried out
 
-    def _apply(self, closed: Round, own: Callable[[], Any] | None) -> Any:
-        """Do what the ranks have agreed on, in the executor's thread."""
+    def concerns(self, closed: Round) -> bool:
+        """Whether a round is carried out at once, which all ranks find alike; the lock is held."""
         if closed.resource == STRUCTURE:
-            with self._in_step():
-                return self._change(closed, own)
+            return True
         if closed.resource == FENCE:
-            changed = {path for paths, _ in _joined(closed) for path in paths}
-            missing: dict[str, int] = {}
-            for _, lengths in _joined(closed):
-                missing |= {path: max(length, missing.get(path, 0)) for path, length in lengths.items()}
-            if changed or missing:
-                with self._in_step():
-                    self._publish(changed, missing)
-            return None
+            return any(changed or missing for changed, missing in _joined(closed))
         if not closed.resource.startswith("/"):
-            with self.file.lock:
-                return super()._apply(closed, own)
-        with self.file.lock:
-            rows, _, length = self.growth(closed)
-            enough = not isinstance(rows.stored, Together) or length <= rows.stored.length
-        if enough:
-            with self.file.lock:
-                return self._grow(closed)
+            return False
+        rows, _, length = self.growth(closed)
+        return isinstance(rows.stored, Together) and length > rows.stored.length
+
+    def carry_out(self, closed: Round, own: Callable[[], Any] | None) -> Any:
+        """Do what the ranks have agreed on, at once."""
         with self._in_step():
+            if closed.resource == STRUCTURE:
+                return self._change(closed, own)
+            if closed.resource == FENCE:
+                return self._publish(closed)
+            rows, _, length = self.growth(closed)
             self._make_room(rows, length)
             return self._grow(closed)
 
@@ -167,8 +161,11 @@ class ParallelRanks(Ranks):
             stored.extend(length)
             self._longer.add(rows.path)
 
-    def _publish(self, changed: set[str], missing: dict[str, int]) -> None:
+    def _publish(self, closed: Round) -> None:
         """Have the file hold what ranks have changed, and make room for what is missing."""
+        missing: dict[str, int] = {}
+        for _, lengths in _joined(closed):
+            missing |= {path: max(length, missing.get(path, 0)) for path, length in lengths.items()}
         for path, length in sorted(missing.items()):
             rows = self.file.paged(path)
             if rows is not None:
@@ -178,7 +175,7 @@ class ParallelRanks(Ranks):
         assert self._storage is not None
         self._storage.flush()
         self.wait()
-        self.refresh(changed)
+        self.refresh({path for changed, _ in _joined(closed) for path in changed})
 
 
 def _joined(closed: Round) -> list[Any]:

@@ -65,13 +65,10 @@ class RankedFile(Protocol):
 class Ranks:
     """The part that one rank has in a file, which rank 0 writes for all of them."""
 
-    #: Whether what ranks do together to the file is done by HDF5 with MPI.
-    together = False
-
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
         self.file = file
         self.comm = comm.Dup()
-        self.coordination = Coordination(comm.Dup(), file.turn, self._apply, together=self.together)
+        self.coordination = Coordination(comm.Dup(), file.turn, self._apply)
         self.coordination.owner = self
         self.rank, self.size = self.coordination.rank, self.coordination.size
         self._original: str | None = None

@@ -7,8 +7,8 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +39,18 @@ class Owner(Protocol):
         ...
 
 
+class Together(Protocol):
+    """What all ranks do at once, each waiting for the others."""
+
+    def concerns(self, closed: Round) -> bool:
+        """Whether a round is carried out at once, which all ranks find alike; the lock is held."""
+        ...
+
+    def carry_out(self, closed: Round, own: Any) -> Any:
+        """As `apply`, but without the lock, and in a thread of its own."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """What came of a call."""
@@ -59,13 +71,10 @@ class Coordination:
     `turn` is the condition of the data file: it is waited on for rounds, so that its lock is let go meanwhile.
     `apply(round, own)` is called on each rank for each closed round, in the same order, with the lock held: by the
     thread that has joined it, where `own` is what that gave for it, or by another one, then `own` is `None`. What it
-    returns or raises is the outcome of the call. With `together` it is called by one thread of its own, and without
-    the lock.
+    returns or raises is the outcome of the call.
     """
 
-    def __init__(
-        self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any], *, together: bool = False
-    ) -> None:
+    def __init__(self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any]) -> None:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.owner: Owner | None = None
@@ -84,6 +93,8 @@ class Coordination:
         self._questions = itertools.count()
         self._answered = threading.Condition()
         self._error: BaseException | None = None
+        #: Seconds that each component has waited for other ranks in the loop.
+        self.waited: dict[int, float] = {}
         #: The moment of the component at work in the calling thread, `None` outside of the loop.
         self.at_work: Callable[[], tuple[int, int] | None] = lambda: None
         #: Called before waiting for the other ranks.
@@ -96,8 +107,10 @@ class Coordination:
         self._own: dict[Key, Any] = {}
         self._outcomes: dict[Key, _Outcome] = {}
         self._later: dict[Key, Callable[[Any], None]] = {}
-        self._together = together
-        self._executor = Executor(self._carry_out if together else self._settle_one, self.give_up)
+        #: Set if there are rounds that all ranks carry out at once.
+        self.together: Together | None = None
+        self._carrying_out = False
+        self._executor = Executor(self._execute, self.give_up)
         self._courier = Courier(comm, self._receive, self._between, self.give_up)
 
     # progress
@@ -163,10 +176,11 @@ class Coordination:
             self.before_waiting()
             if key[1][0] == self._moment():
                 self._courier.post(0, ("wait", *key))
-            while key in self._later:
-                self._check()
-                self._turn.wait()
-                self._settle()
+            with self._waiting():
+                while key in self._later:
+                    self._check()
+                    self._turn.wait()
+                    self._settle()
 
     def wait_for_all(self) -> None:
         """Wait for the outcome of all calls that were made by `join_later`."""
@@ -182,42 +196,58 @@ class Coordination:
         self._own[key] = own
         self._courier.post(0, ("join", resource, place, call, True, self._copied_progress()))
         try:
-            while key not in self._refused:
-                self._check()
-                if key in self._outcomes:
-                    return self._outcomes.pop(key).result()
-                if self._reached(key):
-                    try:
-                        return self._apply(self._arrived.popleft(), own)
-                    finally:
-                        self._settle()
+            with self._waiting():
+                while not (key in self._outcomes or self._reached(key)):
+                    self._check()
+                    if key in self._refused:
+                        raise self._refused.pop(key)
+                    if self._news:
+                        self._news = False
                         self._turn.notify_all()
-                if self._news:
-                    self._news = False
-                    self._turn.notify_all()
-                self._turn.wait()
-            raise self._refused.pop(key)
+                    self._turn.wait()
+            if key in self._outcomes:
+                return self._outcomes.pop(key).result()
+            try:
+                return self._apply(self._arrived.popleft(), own)
+            finally:
+                self._settle()
+                self._turn.notify_all()
         finally:
             del self._own[key]
 
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        acting, started = self.at_work(), time.perf_counter()
+        yield
+        if acting is not None:
+            self.waited[acting[1]] = self.waited.get(acting[1], 0.0) + time.perf_counter() - started
+
+    def _execute(self, closed: Round | None) -> None:
+        """Carry out a round, or see which can be applied; in the executor's thread."""
+        if closed is not None:
+            self._carry_out(closed)
+        with self._turn:
+            self._settle()
+            self._turn.notify_all()
+
     def _carry_out(self, closed: Round) -> None:
-        """Apply a round, in the executor's thread."""
-        key = (closed.resource, closed.place)
-        joined = closed.calls[self.rank] is not None and key not in self._later
+        assert self.together is not None
+        key = _key(closed)
+        awaited = self._is_awaited(closed)
         try:
             with self.acting_at(closed.place[0]):
-                outcome = _Outcome(self._apply(closed, self._own.get(key)))
-                if key in self._later:
+                outcome = _Outcome(self.together.carry_out(closed, self._own.get(key)))
+                if not awaited:
                     with self._turn:
                         self._come(key, outcome.value)
         except Exception as error:
-            if not joined:
+            if not awaited:
                 raise
             outcome = _Outcome(error=error)
         with self._turn:
-            if joined:
+            if awaited:
                 self._outcomes[key] = outcome
-            self._turn.notify_all()
+            self._carrying_out = False
 
     def _moment(self) -> Moment:
         """The moment of who calls."""
@@ -235,23 +265,25 @@ class Coordination:
     def _reached(self, key: Key) -> bool:
         """Whether a round that this rank has joined is the next to be applied; the lock is held."""
         self._settle()
-        return bool(self._arrived) and (self._arrived[0].resource, self._arrived[0].place) == key
+        return not self._carrying_out and bool(self._arrived) and _key(self._arrived[0]) == key
 
     def _settle(self) -> None:
-        """Apply rounds that are closed up to one that somebody here waits for; the lock is held."""
-        while self._arrived and not self._is_awaited(self._arrived[0]):
-            closed = self._arrived.popleft()
+        """Apply rounds that are closed up to one that somebody here waits for, or all ranks; the lock is held."""
+        while self._arrived and not self._carrying_out:
+            closed = self._arrived[0]
+            if self.together is not None and self.together.concerns(closed):
+                self._carrying_out = True
+                self._executor.submit(self._arrived.popleft())
+                return
+            if self._is_awaited(closed):
+                return
+            self._arrived.popleft()
             with self.acting_at(closed.place[0]):
-                outcome = self._apply(closed, None)
-                self._come((closed.resource, closed.place), outcome)
+                self._come(_key(closed), self._apply(closed, None))
             self._turn.notify_all()
 
-    def _settle_one(self, _: Round) -> None:
-        with self._turn:
-            self._settle()
-
     def _is_awaited(self, closed: Round) -> bool:
-        return closed.calls[self.rank] is not None and (closed.resource, closed.place) not in self._later
+        return closed.calls[self.rank] is not None and _key(closed) not in self._later
 
     def _come(self, key: Key, outcome: Any) -> None:
         then = self._later.pop(key, None)
@@ -319,13 +351,10 @@ class Coordination:
 
     def _close(self, closed: Round) -> None:
         """A round is closed. Rank 0 applies it in any thread; elsewhere that may take an answer of rank 0."""
-        if self._together:
-            self._executor.submit(closed)
-            return
         self._arrived.append(closed)
         self._news = True
-        if self.rank and not self._is_awaited(closed):
-            self._executor.submit(closed)
+        if self.rank and (self.together is not None or not self._is_awaited(closed)):
+            self._executor.submit(None)
 
     def _serve(self, request: tuple[Any, ...]) -> Any:
         assert self.owner is not None
@@ -402,6 +431,10 @@ class Coordination:
         """End, when all ranks do."""
         self._courier.close()
         self._executor.close()
+
+
+def _key(closed: Round) -> Key:
+    return closed.resource, closed.place
 
 
 def packed(arguments: Any) -> bytes | None:

@@ -13,28 +13,32 @@ from collections.abc import Callable
 from h5flow.ranks.rounds import Round
 
 
-class Executor:
-    """Calls `carry_out` with each round, in order; what it raises ends the thread, and is told to `failed`."""
+class _End:
+    """The last that is submitted."""
 
-    def __init__(self, carry_out: Callable[[Round], None], failed: Callable[[BaseException], None]) -> None:
-        self._carry_out = carry_out
+
+class Executor:
+    """Calls `execute` with what is submitted, in order; what it raises ends the thread, and is told to `failed`."""
+
+    def __init__(self, execute: Callable[[Round | None], None], failed: Callable[[BaseException], None]) -> None:
+        self._execute = execute
         self._failed = failed
-        self._rounds: queue.SimpleQueue[Round | None] = queue.SimpleQueue()
+        self._submitted: queue.SimpleQueue[Round | _End | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="h5flow executor", daemon=True)
         self._thread.start()
 
-    def submit(self, closed: Round) -> None:
-        """Carry out a round when those before it are done."""
-        self._rounds.put(closed)
+    def submit(self, closed: Round | None) -> None:
+        """Carry out a round; `None` stands for those that are closed already."""
+        self._submitted.put(closed)
 
     def close(self) -> None:
-        """End when all rounds have been carried out."""
-        self._rounds.put(None)
+        """End when everything has been carried out."""
+        self._submitted.put(_End())
         self._thread.join()
 
     def _work(self) -> None:
         try:
-            while (closed := self._rounds.get()) is not None:
-                self._carry_out(closed)
+            while not isinstance(submitted := self._submitted.get(), _End):
+                self._execute(submitted)
         except BaseException as error:  # noqa: BLE001 - it is handed on
             self._failed(error)

@@ -121,7 +121,7 @@ class RemoteStorage(SerialStorage):
         self._original = None
         if likeness is not None:
             with open_file(likeness, "r", locking=False) as file:
-                _copy_attributes(file, self.file)
+                _copy_attributes(file["/"], self.file["/"])
                 _copy_structure(file, self.file)
         if original is not None:
             self._original = SerialStorage(original, "r", locking=False)
