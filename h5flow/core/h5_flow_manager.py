@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
     from h5flow.workflow import ComponentConfig
+
+_log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Component)
 S = TypeVar("S", bound="ComponentConfig")
@@ -114,6 +117,8 @@ class H5FlowManager:
             storage=_checked(config).runtime.storage,
             source=self._source,
         )
+        if self.data_manager.rank == 0:
+            _log.info("storage: %s, since %s", self.data_manager.storage, self.data_manager.why_storage)
         self._tracer = Tracer(self._hazards, self.data_manager.lock, self.data_manager.turn)
         if self._crew.workers:
             self.data_manager.observe(self._tracer)

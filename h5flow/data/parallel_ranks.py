@@ -133,12 +133,13 @@ class ParallelRanks(Ranks):
 
     def _change(self, closed: Round, own: Callable[[], Any] | None) -> Any:
         """Change the structure, as the first rank that asks for it wants to have it."""
-        name, arguments = _joined(closed)[0]
-        if arguments is None and own is not None:
+        name, packed = _joined(closed)[0]
+        if packed is None and own is not None:
             return own()
-        getattr(self.file, name)(*unpacked(arguments, name))
+        arguments = unpacked(packed, name)
+        getattr(self.file, name)(*arguments)
         if name == "create_reference":
-            for dataset in unpacked(arguments, name)[:2]:
+            for dataset in arguments[:2]:
                 rows = self.file.paged(data_path(dataset))
                 assert rows is not None
                 self._extend_regions(rows)

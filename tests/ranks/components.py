@@ -192,3 +192,84 @@ class Handles(H5FlowStage):
     def finish(self, source_name):
         assert self.rows[::6]["rank"].tolist() == [10] * (len(self.rows) // 6)
         assert self.rows[:]["rank"].tolist() == [10, 11, 12, 0, 13, 0] * (len(self.rows) // 6)
+
+
+class ByHand(H5FlowStage):
+    """Makes and changes objects with h5py itself, on all ranks alike or on `only` one of them."""
+
+    def __init__(self, only=None, **params):
+        super().__init__(**params)
+        self.only, self.number = only, 0
+
+    def run(self, source_name, source_slice, cache):
+        self.number += 1
+        if self.only not in (None, self.rank) or self.number > 4:
+            return
+        file = self.data_manager.fh
+        group = file.require_group("mine")
+        group.create_dataset(f"table {self.number}", data=np.arange(5))
+        group.attrs["tables"] = self.number
+        group[f"table {self.number}"].attrs["unit"] = "mm"
+        if self.number == 3:
+            del group["table 2"]
+            file.move("mine/table 1", "mine/first")
+
+
+class Bulk(Source):
+    """Appends slices of so many rows that files get room for more again and again."""
+
+    def next(self):
+        if self.number >= self.slices - self.rank:
+            return self.EMPTY
+        self.number += 1
+        rows = self.data_manager.reserve_data(self.dset_name, 7000 + 100 * self.rank + self.number)
+        self.data_manager.write_data(self.dset_name, rows, rows_of(rows, self.rank))
+        return rows
+
+
+class Links(H5FlowStage):
+    """Links each row of a slice to a row of `hits`, and some to rows that come later, or never."""
+
+    def init(self, source_name):
+        self.data_manager.create_dset("hits", ROW)
+        self.data_manager.create_ref(source_name, "hits")
+
+    def run(self, source_name, source_slice, cache):
+        count = len(cache[source_name])
+        rows = self.data_manager.reserve_data("hits", count)
+        self.data_manager.write_data("hits", rows, rows_of(rows, self.rank))
+        parents = np.arange(source_slice.start, source_slice.stop)[:count]
+        pairs = np.c_[parents, np.arange(rows.start, rows.stop)]
+        self.data_manager.write_ref(source_name, "hits", pairs)
+        pairs[:] = 0  # an array of the stage's own, which it may use again
+        if count:
+            assert (self.data_manager[source_name, "hits", source_slice]["id"][:, 0] == np.r_[rows]).all()
+            self.data_manager.write_ref(source_name, "hits", [(source_slice.start, rows.stop + 70000)])
+
+
+class Compresses(H5FlowStage):
+    """Reads compressed rows of the input, and writes to them if it `writes`."""
+
+    def __init__(self, writes=False, **params):
+        super().__init__(**params)
+        self.writes = writes
+
+    def run(self, source_name, source_slice, cache):
+        rows = cache[source_name]
+        assert (rows["id"] == np.arange(source_slice.start, source_slice.stop)[: len(rows)]).all()
+        if self.writes:
+            rows["rank"] = 7
+            self.data_manager.write_data(source_name, source_slice, rows)
+
+
+class Texts(H5FlowStage):
+    """Makes a dataset of texts of any length."""
+
+    def init(self, source_name):
+        import h5py
+
+        self.data_manager.create_dset("texts", h5py.string_dtype())
+
+    def run(self, source_name, source_slice, cache):
+        rows = self.data_manager.reserve_data("texts", 1)
+        self.data_manager.write_data("texts", rows, [f"{self.rank} of {self.size}"])
