@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from h5flow import mpi
+from h5flow.commands import COMMANDS, command
 from h5flow.errors import ConfigError, DiscoveryError, H5FlowError, UsageError
 from h5flow.runtime.stopping import Stopped
 
@@ -30,7 +31,11 @@ _OUTPUT_HELP = "output file; for several inputs a pattern with {stem}, {name} or
 # Tells names of workflows from those of inputs before them.
 _WORKFLOWS_FOLLOW = "--workflows-follow"
 
-_EPILOG = """\
+_EPILOG = f"""\
+Other commands, each with a --help of its own:
+
+{chr(10).join(f"  {PROGRAM} {name:8} {what}" for name, what in COMMANDS.items())}
+
 Defaults for input, output, start, end, compression, drop and overwrite can stand in the workflow file:
 
   run:
@@ -105,9 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
-        options = parser().parse_intermixed_args(_told_apart(sys.argv[1:] if arguments is None else arguments))
-        _set_up_logging(options.verbose)
-        code = _outcome(options)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if given and given[0] in COMMANDS:
+            other = command(given[0])
+            options, run = other.parser().parse_args(given[1:]), other.run
+        else:
+            options, run = parser().parse_intermixed_args(_told_apart(given)), _run
+        _set_up_logging(getattr(options, "verbose", 0))
+        code = _outcome(options, run)
         if code != DONE:
             mpi.end_all(code)
         return code
@@ -120,10 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + stopped.signal
 
 
-def _outcome(options: argparse.Namespace) -> int:
-    """Run the workflows; returns the exit code."""
+def _outcome(options: argparse.Namespace, run: Callable[[argparse.Namespace], int]) -> int:
+    """Run the workflows, or what else there is to do; returns the exit code."""
     try:
-        return _run(options)
+        return run(options)
     except ConfigError as error:
         for problem in error.problems if mpi.launched_rank() == 0 else ():
             _say(f"{PROGRAM}: {problem}")
@@ -131,7 +141,7 @@ def _outcome(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - the last place to say what happened
-        return _failed(error, verbose=options.verbose)
+        return _failed(error, verbose=getattr(options, "verbose", 0))
 
 
 def _told_apart(arguments: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from h5flow.core.component import Component
 from h5flow.core.h5_flow_generator import H5FlowGenerator
 from h5flow.core.h5_flow_resource import H5FlowResource
 from h5flow.core.h5_flow_stage import H5FlowStage
+from h5flow.core.provenance import Provenance, record_of
 from h5flow.core.registry import resources
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.output_file import OutputFile
@@ -56,7 +57,8 @@ class H5FlowManager:
     `config` is a workflow file's content as a dict, or a checked `WorkflowConfig`. The order is
     `manager.init()`, `manager.run()`, `manager.finish()`; after a failure call `abandon()`. The output is
     written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
-    gives an `output` and publishes it when all workflows of a job are done.
+    gives an `output` and publishes it when all workflows of a job are done. With a `provenance` the file says what
+    made it; `last` is whether this is the last workflow of the job.
     """
 
     def __init__(
@@ -72,8 +74,12 @@ class H5FlowManager:
         mpi: bool | None = None,
         output: OutputFile | None = None,
         comm: Intracomm | None = None,
+        provenance: Provenance | None = None,
+        last: bool = True,
     ) -> None:
         self.config = _checked(config)
+        self._provenance = provenance
+        self._last = last
         self.done = Done()
         self._drop = list(drop or [])
         self._compression = compression
@@ -210,6 +216,11 @@ class H5FlowManager:
     def init(self) -> None:
         """Call `init` of resources, generator and stages, in this order."""
         source = self.generator.dset_name
+        if self._provenance is not None:
+            found = [
+                record_of(_ROLES[base], section.key, _class_of(section, base)) for section, base in self._components()
+            ]
+            self._provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
         for resource, where in self._resources:
             self._together(BEFORE, None, where, resource.init, source)
         self._together(BEFORE, 0, self._generator_where, self.generator.init)
@@ -315,6 +326,9 @@ class H5FlowManager:
         first = self.data_manager.rank == 0
         if self.config.runtime.strict and first and (dangling := self.data_manager.dangling_references()):
             raise InvalidReference(f"output '{self.data_manager.filepath}': {'; '.join(dangling)}")
+        if self._provenance is not None:
+            done = self.done if self._comm is None else self._comm.allreduce(self.done)
+            self._provenance.end(self.data_manager, done.slices, done.rows, last=self._last)
         self._crew.dismiss()
         self.data_manager.finish()
         if self._publishes and first:

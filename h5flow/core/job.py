@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from h5flow import mpi
 from h5flow.core.h5_flow_manager import H5FlowManager
+from h5flow.core.provenance import Provenance
+from h5flow.core.run_id import new_run_id
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import UsageError
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator, check_positions
@@ -57,6 +59,19 @@ def run_workflows(
             # The first one on a communicator duplicates it with the GIL held: later, when ranks have stopped, one
             # that still asks this one for rows would get no answer, and this one would wait for it.
             comm.allreduce(0)
+        arguments = {
+            "output": output_filename,
+            "input": input_filename,
+            "start": start_position,
+            "end": end_position,
+            "drop": list(drop),
+            "compression": compression,
+            "overwrite": output.overwrite,
+            "extends": output.extends(input_filename),
+        }
+        run_id = new_run_id() if comm is None else comm.bcast(new_run_id())
+        size = 1 if comm is None else comm.Get_size()
+        provenance = Provenance(run_id, size, [input_filename], arguments)
         counts = []
         for number, config in enumerate(configs, start=1):
             last = number == len(configs)
@@ -71,6 +86,8 @@ def run_workflows(
                 mpi=False if nompi else None,
                 output=output,
                 comm=comm,
+                provenance=provenance,
+                last=last,
             )
             counts.append(_run(manager))
             # Not the working file's name: components look at how it ends, look it up in tables and store it. One

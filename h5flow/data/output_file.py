@@ -69,6 +69,10 @@ class OutputFile:
             return source
         return self.path if source is not None or (self._final.exists() and not self.overwrite) else None
 
+    def extends(self, source: str | None) -> bool:
+        """Whether the job goes on with an output that is there."""
+        return (source is None or self.is_same(source)) and self.origin(source) is not None
+
     def is_same(self, path: str) -> bool:
         """Whether a path, however spelled, is that of the output."""
         return any(_same_file(Path(path), own) for own in (self._final, Path(self.working)))

@@ -11,7 +11,7 @@ from h5flow.workflow.config import (
     check_all,
 )
 from h5flow.workflow.discovery import find_class, get_class
-from h5flow.workflow.document import Document, load
+from h5flow.workflow.document import Document, load, load_text
 from h5flow.workflow.requirements import Requirement, format_requirements
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "format_requirements",
     "get_class",
     "load",
+    "load_text",
 ]

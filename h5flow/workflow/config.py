@@ -112,6 +112,8 @@ class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[ComponentConfig, ...]
     run: RunConfig
     runtime: RuntimeConfig
+    #: What the file says, with what it includes and what was overridden.
+    data: dict[Any, Any] = {}
 
 
 class _ResourceSection(msgspec.Struct):
@@ -186,6 +188,7 @@ class _WorkflowReader:
             resources=resources,
             run=run,
             runtime=runtime,
+            data=self._data,
         )
 
     def _flow(self) -> Flow | None:

@@ -90,8 +90,13 @@ class Document:
 
 def load(path: str | Path) -> Document:
     """Read a workflow file with all that it includes; raises `ConfigError`."""
+    return load_text(_text(str(path), Mark(str(path))), str(path))
+
+
+def load_text(text: str, name: str) -> Document:
+    """The document of a workflow that is there as text, under the name of its file; raises `ConfigError`."""
     problems: list[Problem] = []
-    root = _composed(str(path), Mark(str(path)), (), problems)
+    root = _composed(text, name, (), problems)
     if problems:
         raise ConfigError(problems)
     try:
@@ -100,7 +105,7 @@ def load(path: str | Path) -> Document:
         fail(_mark(error.problem_mark), "", str(error.problem))
     if not isinstance(data, dict):
         fail(_mark(root.start_mark), "", "a workflow is a mapping with a section 'flow'")
-    return Document(str(path), data, root)
+    return Document(name, data, root)
 
 
 class _NamedText(io.StringIO):
@@ -121,9 +126,8 @@ class _Constructor(SafeConstructor):
             raise ConstructorError(None, None, str(error), node.start_mark) from None
 
 
-def _composed(file: str, asked: Mark, chain: tuple[str, ...], problems: list[Problem]) -> yaml.Node:
-    """The nodes of a file, with what it includes in its place; `asked` is where the file is named."""
-    text = _text(file, asked)
+def _composed(text: str, file: str, chain: tuple[str, ...], problems: list[Problem]) -> yaml.Node:
+    """The nodes of a file's text, with what it includes in its place."""
     try:
         root = cast("yaml.Node | None", Loader(_NamedText(text, file)).get_single_node())
     except ReaderError:
@@ -175,7 +179,7 @@ class _Expansion:
             file = beside
         if Path(file).resolve() in {Path(name).resolve() for name in self._chain}:
             fail(place, subject(keys), f"includes itself: {' → '.join([*self._chain, file])}")
-        return _composed(file, place, self._chain, self._problems)
+        return _composed(_text(file, place), file, self._chain, self._problems)
 
     def _check_duplicates(self, node: yaml.MappingNode, keys: Keys) -> None:
         first: dict[tuple[str, str], yaml.Node] = {}

@@ -102,6 +102,7 @@ class TestWhatAWorkflowHolds:
             ),
             run=RunConfig("in.h5", "out.h5", 1, 9, "lzf", ("x",)),
             runtime=RuntimeConfig(True, "pipelined", "auto"),
+            data=yaml.safe_load(WORKFLOW),
         )
 
     def test_a_source_that_is_no_key_is_a_dataset(self):

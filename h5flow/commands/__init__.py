@@ -1,0 +1,33 @@
+"""What `h5flow-async` can do besides running workflows: a module for each command.
+
+A module has `parser()`, which is the command line, and `run(options)`, which returns the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Protocol, cast
+
+#: The names of the commands, and what each does.
+COMMANDS = {
+    "inspect": "what is in a file, and what made it",
+    "rerun": "run again what made a file, and say what is different now",
+}
+
+
+class Command(Protocol):
+    """A command."""
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its command line."""
+        ...
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Carry it out; returns the exit code."""
+        ...
+
+
+def command(name: str) -> Command:
+    """The command of a name."""
+    return cast(Command, importlib.import_module(f"h5flow.commands.{name}"))

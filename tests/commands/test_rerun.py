@@ -1,0 +1,83 @@
+"""Running again what made a file."""
+
+from __future__ import annotations
+
+import os
+
+
+def rerun(folder, *arguments, file="out.h5"):
+    return folder.run("rerun", file, "-o", "again.h5", *arguments)
+
+
+def test_the_same_again(reco):
+    (reco.path / "workflow.yaml").unlink()  # it is in the file
+    (reco.path / "params.yaml").unlink()
+    done = rerun(reco, "--compare")
+    assert done.code == 0, done
+    assert "rerun: nothing is different from then" in done.err
+    assert "rerun: all 13 datasets are the same" in done.err
+    assert len(reco.rows("reco/sums/data", "again.h5")) == 18  # from the same first row on
+
+
+def test_from_another_folder(reco, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    reco.path = elsewhere
+    done = reco.run("rerun", "../out.h5", "-o", "again.h5")
+    assert done.code == 2
+    assert f"the run was started in '{tmp_path}'" in done.err
+    (elsewhere / "mine.py").write_text((tmp_path / "mine.py").read_text())
+    done = reco.run("rerun", "../out.h5", "-o", "again.h5", "--compare")
+    assert done.code == 0, done
+
+
+def test_what_is_different_is_said(reco):
+    module = (reco.path / "mine.py").read_text()
+    (reco.path / "mine.py").write_text(
+        module.replace("1.2.3", "1.3.0").replace("7.0", "7.1").replace("filled(0)", "filled(1)")
+    )
+    (reco.path / "in.h5").unlink()
+    reco.input("in.h5", rows=400)
+    done = rerun(reco, "--compare")
+    assert "stage 'sum': class version 1.2.3 then, 1.3.0 now" in done.err
+    assert "stage 'sum': package version 7.0 then, 7.1 now" in done.err
+    assert "input 'in.h5': " in done.err
+    assert "rerun: dataset '/reco/sums/data' differs" in done.err
+    assert done.code == 1
+
+
+def test_an_input_that_was_touched(reco):
+    os.utime(reco.path / "in.h5", (0, 0))
+    done = rerun(reco)
+    assert done.code == 0
+    assert "input 'in.h5': modified " in done.err
+    assert "of the same size" in done.err
+
+
+def test_another_input(reco):
+    (reco.path / "in.h5").rename(reco.path / "moved.h5")
+    assert rerun(reco).code == 1
+    assert rerun(reco, "-i", "moved.h5", "--compare").code == 0
+
+
+def test_a_file_that_does_not_say(reco):
+    done = rerun(reco, file="in.h5")
+    assert done.code == 2
+    assert "doesn't say what made it" in done.err
+    assert rerun(reco, "--run", "2").code == 2
+
+
+def test_an_output_that_is_there_is_kept(reco):
+    before = (reco.path / "in.h5").read_bytes()
+    done = reco.run("rerun", "out.h5", "-o", "in.h5")
+    assert done.code == 2
+    assert "--overwrite" in done.err
+    assert (reco.path / "in.h5").read_bytes() == before
+
+
+def test_a_run_that_went_on_with_a_file(reco):
+    assert reco.run("workflow.yaml", "-o", "out.h5", "--set", "sum.params.scale=3", "-i", "out.h5").code == 0
+    done = rerun(reco)
+    assert "the run went on with a file that was there" in done.err
+    assert rerun(reco, "--run", "1", "--overwrite").code == 0
+    assert len(reco.rows("reco/sums/data", "again.h5")) == 18
