@@ -38,9 +38,6 @@ STORAGES = ["single-writer", *(["parallel"] if h5py.get_config().mpi else [])]
 
 _MPIEXEC = {"Open MPI": "mpiexec.openmpi", "MPICH": "mpiexec.mpich"}
 
-# How long ranks that hang have for saying where (seconds).
-_LET_TRACEBACKS_PASS = 2.0
-
 
 @functools.cache
 def library() -> str | None:
@@ -65,41 +62,50 @@ def launcher() -> str | None:
     return next((found for found in map(shutil.which, [*named, "mpiexec"]) if found), None)
 
 
-def family(process: subprocess.Popen[str]) -> list[int]:
-    """The processes below a launcher; Open MPI and MPICH give each rank a process group of its own."""
-    parents = {}
+def family(process: subprocess.Popen[str]) -> tuple[list[int], list[int]]:
+    """The launcher of a job with its helpers, and its ranks.
+
+    Found by their parents, since MPICH and Open MPI give each rank a process group of its own.
+    """
+    children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
     found = [process.pid]
-    for parent in found:
-        found += [child for child, its_parent in parents.items() if its_parent == parent]
-    return found[1:]
+    for one in found:
+        found += children.get(one, [])
+    return [one for one in found if one in children], [one for one in found[1:] if one not in children]
 
 
 def send_signal(process: subprocess.Popen[str], number: int) -> None:
-    """Tell a job to stop, with time to do so.
+    """Tell a job, or a process without a launcher, to stop, with time to do so.
 
     MPICH's launcher hands a signal on. Open MPI's kills the ranks a second after it, and ends with exit code 1 whatever
     they do; so they get it from here, as they get it from a batch system.
     """
-    if (library() or "").startswith("Open MPI"):
-        for rank in family(process):
-            os.kill(rank, number)
-    else:
-        process.send_signal(number)
+    ranks = family(process)[1] if (library() or "").startswith("Open MPI") else []
+    tell(ranks or [process.pid], number)
+
+
+def tell(processes: list[int], number: int) -> None:
+    """Send a signal to those that still run."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def end(process: subprocess.Popen[str]) -> tuple[str, str]:
     """End a job that hangs, all of it; its output ends with where each thread of each rank was."""
-    ranks = family(process)  # those that have lost their launcher can't be found, and may go on forever
-    for number, pause in ((signal.SIGABRT, _LET_TRACEBACKS_PASS), (signal.SIGKILL, 0)):
-        for rank in ranks:
-            with suppress(ProcessLookupError):
-                os.kill(rank, number)
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=pause)
-    process.kill()
+    launchers, ranks = family(process)  # looked for first: ranks that have lost their launcher may go on forever
+    tell(launchers, signal.SIGSTOP)  # else the first rank that ends has the launcher kill the others
+    for rank in ranks:
+        tell([rank], signal.SIGABRT)
+        time.sleep(0.3)  # so that they don't write all at once
+    tell(launchers, signal.SIGCONT)
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=2)
+    tell([*ranks, *launchers, process.pid], signal.SIGKILL)
     return process.communicate()
 
 
