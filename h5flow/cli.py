@@ -15,6 +15,9 @@ from h5flow import mpi
 from h5flow.commands import COMMANDS, command
 from h5flow.errors import ConfigError, DiscoveryError, H5FlowError, UsageError
 from h5flow.runtime.stopping import Stopped
+from h5flow.telemetry import emit
+from h5flow.telemetry.journal import is_told, known_by
+from h5flow.telemetry.terminal import Terminal
 
 if TYPE_CHECKING:
     from h5flow.workflow import WorkflowConfig
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 PROGRAM = "h5flow-async"
 
 DONE, FAILED, WRONG = 0, 1, 2
+
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 # What is wrong on all ranks is said by the first one, before others end the job (seconds).
 _LET_FIRST_RANK_SPEAK = 5.0
@@ -99,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     )
     running.add_argument("--fail-fast", action="store_true", help="begin no more inputs when one has failed")
     running.add_argument("--nompi", action="store_true", help="don't use MPI")
+    running.add_argument("--log-dir", metavar="DIR", help="write JSON logs to DIR/RUN_ID/rank-0000.jsonl and so on")
     running.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv for everything")
     running.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
     running.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
@@ -107,41 +113,48 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    terminal = Terminal(mpi.launched_rank())
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop)
         given = list(sys.argv[1:] if arguments is None else arguments)
+        run: Callable[[argparse.Namespace, Terminal], int] = _run
         if given and given[0] in COMMANDS:
             other = command(given[0])
             options, run = other.parser().parse_args(given[1:]), other.run
         else:
-            options, run = parser().parse_intermixed_args(_told_apart(given)), _run
-        _set_up_logging(getattr(options, "verbose", 0))
-        code = _outcome(options, run)
+            options = parser().parse_intermixed_args(_told_apart(given))
+        verbose = getattr(options, "verbose", 0)
+        terminal.set_up(_LEVELS[min(verbose, 2)], getattr(options, "quiet", False))
+        known_by(lambda: (mpi.launched_rank(), mpi.launched_ranks()))
+        with terminal.told():
+            code = _outcome(run, options, verbose, terminal)
         if code != DONE:
             mpi.end_all(code)
         return code
     except Stopped as stopped:
-        if mpi.launched_rank() == 0:
-            _say(f"{PROGRAM}: {stopped}")
+        if mpi.launched_rank() == 0 and not (terminal.all_json and is_told(stopped)):
+            terminal.say(f"{PROGRAM}: {stopped}", logging.WARNING)
         if stopped.at_once:
             os._exit(128 + stopped.signal)  # threads may still be at work, and nobody waits for them
         mpi.end_all_before_start(128 + stopped.signal)
         return 128 + stopped.signal
 
 
-def _outcome(options: argparse.Namespace, run: Callable[[argparse.Namespace], int]) -> int:
+def _outcome(
+    run: Callable[[argparse.Namespace, Terminal], int], options: argparse.Namespace, verbose: int, terminal: Terminal
+) -> int:
     """Run the workflows, or what else there is to do; returns the exit code."""
     try:
-        return run(options)
+        return run(options, terminal)
     except ConfigError as error:
         for problem in error.problems if mpi.launched_rank() == 0 else ():
-            _say(f"{PROGRAM}: {problem}")
+            terminal.say(f"{PROGRAM}: {problem}", logging.ERROR)
         return WRONG
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - the last place to say what happened
-        return _failed(error, verbose=getattr(options, "verbose", 0))
+        return _failed(error, verbose, terminal)
 
 
 def _told_apart(arguments: Sequence[str]) -> list[str]:
@@ -157,7 +170,7 @@ def _told_apart(arguments: Sequence[str]) -> list[str]:
     return result
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, terminal: Terminal) -> int:
     from h5flow.core.job import run_workflows
     from h5flow.core.tasks import are_several
     from h5flow.workflow import check_all, load
@@ -167,6 +180,7 @@ def _run(options: argparse.Namespace) -> int:
         taken = f": '{options.input_filename[-1]}' was taken for an input" if options.input_filename else ""
         raise UsageError(f"no workflow file given{taken}")
     configs = check_all([load(path) for path in paths], options.overrides)
+    terminal.use(configs[0].logging.format)
     defaults = configs[0].run
     output = options.output_filename or defaults.output
     if output is None:
@@ -176,7 +190,7 @@ def _run(options: argparse.Namespace) -> int:
     end = defaults.end if end is None else end
     inputs = options.input_filename or ([] if defaults.input is None else [defaults.input])
     if are_several(inputs, output):
-        return _run_many(options, configs, inputs, output, start, end)
+        return _run_many(options, configs, inputs, output, start, end, terminal)
     if options.ranks_per_file is not None:
         raise UsageError("--ranks-per-file is for several inputs; all ranks work on a single one")
     started = time.perf_counter()
@@ -190,10 +204,11 @@ def _run(options: argparse.Namespace) -> int:
         compression=options.compression,
         overwrite=options.overwrite,
         nompi=options.nompi,
+        log_dir=options.log_dir,
     )
-    if not options.quiet and mpi.launched_rank() == 0:
+    if not (options.quiet or terminal.all_json) and mpi.launched_rank() == 0:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
-        _say(f"{output}: {slices:,} slices, {rows:,} rows in {time.perf_counter() - started:.1f} s")
+        terminal.say(f"{output}: {slices:,} slices, {rows:,} rows in {time.perf_counter() - started:.1f} s")
     return DONE
 
 
@@ -204,6 +219,7 @@ def _run_many(
     output: str,
     start: int | None,
     end: int | None,
+    terminal: Terminal,
 ) -> int:
     """Run the workflows on each of several inputs; returns the exit code."""
     from h5flow.core.farm import Orders, run_farm
@@ -218,36 +234,34 @@ def _run_many(
         ranks_per_file=1 if options.ranks_per_file is None else options.ranks_per_file,
         fail_fast=options.fail_fast,
         verbose=options.verbose > 0,
+        level=_LEVELS[min(options.verbose, 2)],
         quiet=options.quiet,
+        log_dir=options.log_dir,
     )
-    return run_farm(configs, inputs, output, orders, _say)
+    return run_farm(configs, inputs, output, orders, terminal)
 
 
-def _failed(error: BaseException, verbose: int) -> int:
+def _failed(error: BaseException, verbose: int, terminal: Terminal) -> int:
     """Say what went wrong, with the traceback where it may be a mistake in somebody's code."""
-    from h5flow.runtime.telling import line, traceback_of
+    from h5flow.runtime.telling import failure_event, line, traceback_of
 
     if mpi.launched_rank() and isinstance(error, UsageError | DiscoveryError | mpi.OnFirstRank):
         if mpi.working_together():
             time.sleep(_LET_FIRST_RANK_SPEAK)
         return WRONG
-    if verbose or not isinstance(error, H5FlowError):
-        sys.stderr.write(traceback_of(error))
-    _say(f"{PROGRAM}: {line(error)}")
+    if terminal.all_json:
+        if not is_told(error):
+            with terminal.told():
+                emit(failure_event(error))
+    else:
+        if verbose or not isinstance(error, H5FlowError):
+            sys.stderr.write(traceback_of(error))
+        terminal.say(f"{PROGRAM}: {line(error)}")
     return WRONG if isinstance(error, UsageError | DiscoveryError) else FAILED
-
-
-def _set_up_logging(verbose: int) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
     raise Stopped(number)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
 
 
 def _version() -> str:

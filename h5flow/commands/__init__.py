@@ -1,6 +1,6 @@
 """What `h5flow-async` can do besides running workflows: a module for each command.
 
-A module has `parser()`, which is the command line, and `run(options)`, which returns the exit code.
+A module has `parser()`, which is the command line, and `run(options, terminal)`, which returns the exit code.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib
 from typing import Protocol, cast
+
+from h5flow.telemetry.terminal import Terminal
 
 #: The names of the commands, and what each does.
 COMMANDS = {
@@ -23,7 +25,7 @@ class Command(Protocol):
         """Its command line."""
         ...
 
-    def run(self, options: argparse.Namespace) -> int:
+    def run(self, options: argparse.Namespace, terminal: Terminal) -> int:
         """Carry it out; returns the exit code."""
         ...
 

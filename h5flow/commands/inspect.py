@@ -12,6 +12,7 @@ import msgspec
 from h5flow.core import provenance
 from h5flow.core.provenance import RunRecord
 from h5flow.data.inspection import DatasetFacts, FileFacts, inspected, opened
+from h5flow.telemetry.terminal import Terminal
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, _: Terminal) -> int:
     """Print what is in the file."""
     with opened(options.file) as file:
         runs = tuple(provenance.read(file))

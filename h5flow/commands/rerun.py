@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from h5flow.core.job import run_workflows
 from h5flow.core.provenance import InputRecord, RunRecord
 from h5flow.data.inspection import opened
 from h5flow.errors import DiscoveryError, UsageError
+from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import Document, WorkflowConfig, check_all, get_class, load_text
 
 _ROWS = 1 << 16
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, terminal: Terminal) -> int:
     """Run what made a file again."""
     record = _chosen(options.file, options.run)
     source = options.input or _input_of(record)
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     if first and not options.quiet:
         different = list(_different(record, configs, source))
         for line in different or ["nothing is different from then"]:
-            sys.stderr.write(f"rerun: {line}\n")
+            terminal.say(f"rerun: {line}")
     if Path(options.output).exists() and not options.overwrite:
         raise UsageError(f"output '{options.output}' exists; choose another one, or --overwrite")
     given = record.arguments
@@ -67,8 +67,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if first and not options.quiet:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
-        sys.stderr.write(f"{options.output}: {slices:,} slices, {rows:,} rows\n")
-    return _compared(options.file, options.output) if options.compare and first else 0
+        terminal.say(f"{options.output}: {slices:,} slices, {rows:,} rows")
+    return _compared(options.file, options.output, terminal) if options.compare and first else 0
 
 
 def _chosen(path: str, number: int | None) -> RunRecord:
@@ -137,15 +137,15 @@ def _different_input(then: InputRecord, path: str) -> Iterator[str]:
         yield f"input '{path}': modified {then.modified} then, {now.modified} now, of the same size"
 
 
-def _compared(one: str, other: str) -> int:
+def _compared(one: str, other: str, terminal: Terminal) -> int:
     """Say which datasets of two files differ; returns the exit code."""
     with opened(one) as first, opened(other) as second:
         names = sorted(_datasets(first) | _datasets(second))
         different = [name for name in names if not _same(first.get(name), second.get(name))]
     for name in different:
-        sys.stderr.write(f"rerun: dataset '/{name}' differs\n")
+        terminal.say(f"rerun: dataset '/{name}' differs")
     if not different:
-        sys.stderr.write(f"rerun: all {len(names)} datasets are the same\n")
+        terminal.say(f"rerun: all {len(names)} datasets are the same")
     return 1 if different else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -22,6 +23,7 @@ from h5flow.ranks.queue import Dealer, Group, RankQueue
 from h5flow.runtime.steps import Done
 from h5flow.runtime.stopping import Stopped
 from h5flow.runtime.telling import line, traceback_of
+from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import WorkflowConfig
 
 if TYPE_CHECKING:
@@ -49,19 +51,21 @@ class Orders:
     nompi: bool = False
     ranks_per_file: int = 1
     fail_fast: bool = False
-    #: Whether logging is shown on the terminal, too.
+    #: Whether logging is shown on the terminal, too, and of which level it is written.
     verbose: bool = False
+    level: int = logging.WARNING
     quiet: bool = False
+    log_dir: str | None = None
 
 
 def run_farm(
-    configs: Sequence[WorkflowConfig], inputs: Sequence[str], output: str, orders: Orders, say: Callable[[str], None]
+    configs: Sequence[WorkflowConfig], inputs: Sequence[str], output: str, orders: Orders, terminal: Terminal
 ) -> int:
     """Run checked workflows on each of several inputs; returns the exit code, the same on all ranks.
 
     Inputs are names and patterns, `output` has placeholders; see `tasks_of`. Outputs that are there already are
     skipped, unless `overwrite` says otherwise. All that can be wrong with classes and names is found before the
-    first file is begun. The file that failed is named to `say`, on rank 0, and the others go on; with
+    first file is begun. The file that failed is named on the terminal by rank 0, and the others go on; with
     `ranks_per_file` above 1 `GroupFailed` is raised instead. 128 more than a signal is the exit code when that has
     stopped the files in work.
     """
@@ -78,10 +82,10 @@ def run_farm(
         _check_groups(1, orders.ranks_per_file)
         tasks, to_do = plan()
         found = [with_found_classes(config) for config in configs]
-        ledger = Ledger(tasks, to_do, say, fail_fast=orders.fail_fast, quiet=orders.quiet)
+        ledger = Ledger(tasks, to_do, terminal.say, fail_fast=orders.fail_fast, quiet=orders.quiet)
         dealer = Dealer(to_do, ledger.receive)
         with _Signals() as signals:
-            _Worker(found, tasks, orders, overwrite, signals, dealer.take).work()
+            _Worker(found, tasks, orders, overwrite, signals, dealer.take, terminal).work()
         return _ended(ledger)
     # From here on a rank that left because of a signal would keep the others waiting.
     with _Signals() as signals:
@@ -91,7 +95,7 @@ def run_farm(
         tasks, to_do = _planned_together(world, configs, plan)
         try:
             found = [with_found_classes(config) for config in configs]
-            return _work_with_others(world, found, tasks, to_do, orders, overwrite, signals, say)
+            return _work_with_others(world, found, tasks, to_do, orders, overwrite, signals, terminal)
         except Stopped:
             raise
         except BaseException:
@@ -136,22 +140,24 @@ def _work_with_others(
     orders: Orders,
     overwrite: bool,
     signals: _Signals,
-    say: Callable[[str], None],
+    terminal: Terminal,
 ) -> int:
     """Run files as one of several ranks, until all of them have no more; returns the exit code."""
     from mpi4py import MPI
 
-    ledger = Ledger(tasks, to_do, say, fail_fast=orders.fail_fast, quiet=orders.quiet)
+    ledger = Ledger(tasks, to_do, terminal.say, fail_fast=orders.fail_fast, quiet=orders.quiet)
     rank = world.Get_rank()
     queue = RankQueue[Outcome | Stop](world.Dup(), Dealer(to_do, ledger.receive) if rank == 0 else None)
     if orders.ranks_per_file == 1:
-        _Worker(configs, tasks, orders, overwrite, signals, queue.take, MPI.COMM_SELF, f" (on rank {rank})").work()
+        _Worker(
+            configs, tasks, orders, overwrite, signals, queue.take, terminal, MPI.COMM_SELF, f" (on rank {rank})"
+        ).work()
     else:
         first = rank - rank % orders.ranks_per_file
         comm = MPI.Intracomm(world.Split(first))
         group = Group(comm.Dup())
         named = f" (on ranks {first} to {first + orders.ranks_per_file - 1})"
-        _Worker(configs, tasks, orders, overwrite, signals, queue.take, comm, named, group).work()
+        _Worker(configs, tasks, orders, overwrite, signals, queue.take, terminal, comm, named, group).work()
     return queue.leave(lambda: _ended(ledger))
 
 
@@ -252,6 +258,7 @@ class _Worker:
         overwrite: bool,
         signals: _Signals,
         take: Callable[[Outcome | Stop | None], int | None],
+        terminal: Terminal,
         comm: Intracomm | None = None,
         named: str = "",
         group: Group | None = None,
@@ -259,6 +266,7 @@ class _Worker:
         self._configs, self._tasks, self._orders, self._overwrite = configs, tasks, orders, overwrite
         self._signals = signals
         self._take = take
+        self._terminal = terminal
         self._comm, self._named, self._group = comm, named, group
 
     def work(self) -> None:
@@ -296,8 +304,7 @@ class _Worker:
         """Run the workflows on a file; whatever goes wrong is its own affair."""
         task = self._tasks[number]
         started = time.perf_counter()
-        label = f"rank {self._comm.Get_rank()} " if self._group is not None and self._comm is not None else ""
-        with FileLog(task.log, label, self._orders.verbose) as log:
+        with FileLog(task.log, self._terminal, self._orders.level, self._orders.verbose) as log:
             try:
                 with self._signals.raised() if self._group is None else self._signals.handed_on():
                     counts = self._job(task)
@@ -342,6 +349,7 @@ class _Worker:
                 nompi=orders.nompi,
                 overwrite=self._overwrite,
                 comm=comm,
+                log_dir=orders.log_dir,
             )
 
     def _give_up(self, task: Task, error: BaseException) -> NoReturn:

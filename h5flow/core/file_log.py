@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Self
+
+from h5flow.telemetry.journal import add_sink, remove_sink
+from h5flow.telemetry.log_file import LogFile
+from h5flow.telemetry.terminal import Terminal
+
+_log = logging.getLogger(__name__)
 
 
 class FileLog:
-    """While it is entered, logging goes to the end of a file, and to the terminal only if that is `shown`."""
+    """While it is entered, what is told goes to the end of a file, and to the terminal only if that is `shown`."""
 
-    def __init__(self, path: str, label: str, shown: bool) -> None:
-        self._stream = Path(path).open("a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - see __exit__
-        self._handler = logging.StreamHandler(self._stream)
-        self._handler.setFormatter(logging.Formatter(f"%(asctime)s {label}%(levelname)s %(name)s: %(message)s"))
+    def __init__(self, path: str, terminal: Terminal, level: int, shown: bool) -> None:
+        self._file = LogFile(path, level, readable=True, complain=_log.warning)
+        self._terminal = terminal
         self._shown = shown
         self._hidden: list[logging.Handler] = []
+        self._stack = ExitStack()
 
     @staticmethod
     def begin(path: str) -> None:
@@ -25,29 +32,26 @@ class FileLog:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("")
 
-    def __enter__(self) -> FileLog:
-        root = logging.getLogger()
+    def __enter__(self) -> Self:
+        add_sink(self._file)
         if not self._shown:
-            self._hidden = [handler for handler in root.handlers if _is_terminal(handler)]
+            self._stack.enter_context(self._terminal.muted())
+            # Users' modules may have added handlers of their own.
+            self._hidden = [handler for handler in logging.getLogger().handlers if _is_terminal(handler)]
         for handler in self._hidden:
-            root.removeHandler(handler)
-        root.addHandler(self._handler)
+            logging.getLogger().removeHandler(handler)
         return self
 
     def write(self, text: str) -> None:
         """Add a text to the file."""
-        # Where the disk is full the outcome is told all the same.
-        with contextlib.suppress(OSError):
-            self._stream.write(text.rstrip("\n") + "\n")
-            self._stream.flush()
+        self._file.write(text)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        root = logging.getLogger()
-        root.removeHandler(self._handler)
         for handler in self._hidden:
-            root.addHandler(handler)
-        with contextlib.suppress(OSError):
-            self._stream.close()
+            logging.getLogger().addHandler(handler)
+        self._stack.close()
+        remove_sink(self._file)
+        self._file.close()
 
 
 def _is_terminal(handler: logging.Handler) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from h5flow.core.h5_flow_resource import H5FlowResource
 from h5flow.core.h5_flow_stage import H5FlowStage
 from h5flow.core.provenance import Provenance, record_of
 from h5flow.core.registry import resources
+from h5flow.core.teller import Teller
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import DiscoveryError, InvalidReference
@@ -31,6 +33,9 @@ from h5flow.runtime.steps import Done, Step, steps
 from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
 from h5flow.runtime.tracing import Tracer, acting_at
 from h5flow.runtime.worker import Worker
+from h5flow.telemetry import emit
+from h5flow.telemetry.events import FileOpened
+from h5flow.telemetry.state import RunState
 from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format_requirements, get_class
 from h5flow.workflow.sizes import parse_size
 
@@ -88,6 +93,8 @@ class H5FlowManager:
         self._publishes = output is None
         self._output = output or OutputFile(output_filename)
         self._stop_at_once = False
+        self._teller = Teller(self.config)
+        self._teller.begin()
         labels = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
         self._hazards = Hazards(labels, layout.data_path(layout.normalise(_source(self.config))))
         pipelined = self.config.runtime.mode == "pipelined"
@@ -103,6 +110,7 @@ class H5FlowManager:
                 self.data_manager.start_with_copy_of(input_filename)
             else:
                 self.data_manager.prepare(None)
+            emit(FileOpened(path=output_filename, working=self._output.working, input=input_filename))
             self.configure_resources(self.config, input_filename, start_position, end_position)
             self.configure_generator(input_filename, self.config, start_position, end_position)
             self.configure_flow(self.config)
@@ -198,7 +206,7 @@ class H5FlowManager:
             loop,
             classname=loop.__name__,
             dset_name=checked.flow.source,
-            data_manager=self.data_manager.view(label),
+            data_manager=self._teller.view(self.data_manager.view(label)),
             **positions,
         )
 
@@ -222,10 +230,10 @@ class H5FlowManager:
             ]
             self._provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
         for resource, where in self._resources:
-            self._together(BEFORE, None, where, resource.init, source)
-        self._together(BEFORE, 0, self._generator_where, self.generator.init)
+            self._together(BEFORE, None, where, resource, resource.init, source)
+        self._together(BEFORE, 0, self._generator_where, self.generator, self.generator.init)
         for position, (stage, where, _) in enumerate(self._stages, start=1):
-            self._together(BEFORE, position, where, stage.init, source)
+            self._together(BEFORE, position, where, stage, stage.init, source)
 
     def run(self) -> None:
         """Run all stages on each slice, until all ranks have no more.
@@ -241,11 +249,14 @@ class H5FlowManager:
                     ranks.coordination.enter(LOOP)
                 if self._crew.workers:
                     factory = loop_factory(self.config.runtime.loop)
-                    failure = run_on_loop(self._pipeline(stop).run, factory)
+                    pipeline = self._pipeline(stop)
+                    with self._teller.loop(pipeline.state):
+                        failure = run_on_loop(pipeline.run, factory)
                     if failure is not None:
                         raise failure
                 else:
-                    run_off_loop(lambda: self._run_sequentially(stop))
+                    with self._teller.loop(self._state):
+                        run_off_loop(lambda: self._run_sequentially(stop))
         except Stopped as stopped:
             self._stop_at_once = stopped.at_once
             done = self.done
@@ -265,15 +276,21 @@ class H5FlowManager:
         if self.data_manager.ranks is not None:
             self.data_manager.ranks.coordination.enter(LOOP)
         if self._crew.workers:
-            failure = await self._pipeline(StopRequest()).run()
+            pipeline = self._pipeline(StopRequest())
+            with self._teller.loop(pipeline.state):
+                failure = await pipeline.run()
             if failure is not None:
                 raise failure
         else:
             worker = Worker("h5flow sequential")
             try:
-                await worker.run(lambda: self._run_sequentially(StopRequest()))
+                with self._teller.loop(self._state):
+                    await worker.run(lambda: self._run_sequentially(StopRequest()))
             finally:
                 worker.close()
+
+    def _state(self) -> RunState:
+        return self._teller.state(self.done)
 
     def _run_sequentially(self, stop: StopRequest) -> None:
         run_slices(
@@ -285,6 +302,7 @@ class H5FlowManager:
             self.done,
             stop,
             self._randomness(),
+            self._teller.measures,
         )
 
     def _pipeline(self, stop: StopRequest) -> Pipeline:
@@ -306,6 +324,7 @@ class H5FlowManager:
             done=self.done,
             stop=stop,
             randomness=self._randomness(),
+            measures=self._teller.measures,
         )
 
     def _steps(self) -> tuple[Step, ...]:
@@ -318,11 +337,11 @@ class H5FlowManager:
         """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish."""
         source = self.generator.dset_name
         self._fence(AFTER)
-        self._together(AFTER, 0, self._generator_where, self.generator.finish)
+        self._together(AFTER, 0, self._generator_where, self.generator, self.generator.finish)
         for position, (stage, where, _) in enumerate(self._stages, start=1):
-            self._together(AFTER, position, where, stage.finish, source)
+            self._together(AFTER, position, where, stage, stage.finish, source)
         for resource, where in self._resources:
-            self._together(AFTER, None, where, resource.finish, source)
+            self._together(AFTER, None, where, resource, resource.finish, source)
         first = self.data_manager.rank == 0
         if self.config.runtime.strict and first and (dangling := self.data_manager.dangling_references()):
             raise InvalidReference(f"output '{self.data_manager.filepath}': {'; '.join(dangling)}")
@@ -331,6 +350,7 @@ class H5FlowManager:
             self._provenance.end(self.data_manager, done.slices, done.rows, last=self._last)
         self._crew.dismiss()
         self.data_manager.finish()
+        self._teller.end(self.done)
         if self._publishes and first:
             self._output.publish()
 
@@ -387,16 +407,24 @@ class H5FlowManager:
                 **section.params,
                 **arguments,
                 "classname": section.classname,
-                "data_manager": self.data_manager.view(label),
+                "data_manager": self._teller.view(self.data_manager.view(label)),
             },
         )
         return component, where
 
-    def _together(self, part: int, position: int | None, where: Where, call: Callable[..., T], *args: Any) -> None:
+    def _together(
+        self, part: int, position: int | None, where: Where, component: Component, call: Callable[..., T], *args: Any
+    ) -> None:
         """Make a call before or after the loop, as all ranks do; then they see what each of them has written."""
         if self.data_manager.ranks is not None:
             self.data_manager.ranks.coordination.enter(part)
+        started = time.perf_counter()
         self._located(position, where, call, *args)
+        seconds = time.perf_counter() - started
+        if part == BEFORE:
+            self._teller.has_begun(component, where, seconds)
+        else:
+            self._teller.has_finished(where, seconds)
         self._fence(part)
 
     def _fence(self, part: int) -> None:

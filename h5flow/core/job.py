@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from h5flow import mpi
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.core.provenance import Provenance
-from h5flow.core.run_id import new_run_id
+from h5flow.core.session import session, size_of_file
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import UsageError
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator, check_positions
 from h5flow.runtime.steps import Done
+from h5flow.telemetry import emit
+from h5flow.telemetry.events import FilePublished, RunDone
 from h5flow.workflow import WorkflowConfig, check, load
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
-
-_log = logging.getLogger(__name__)
 
 
 def run_workflows(
@@ -36,6 +36,7 @@ def run_workflows(
     nompi: bool = False,
     overwrite: bool = False,
     comm: Intracomm | None = None,
+    log_dir: str | None = None,
 ) -> list[Done]:
     """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
 
@@ -44,7 +45,8 @@ def run_workflows(
     An output that is there already is extended, or with `overwrite` replaced. `drop` applies to the last workflow,
     since the others may need what is dropped. The output has its name only when all are done; until then, and
     after a failure, it is `<output_filename>.partial`. Components of later workflows are told the output's name
-    as that of their input; they read it through the data manager.
+    as that of their input; they read it through the data manager. With a `log_dir` the job is told in a file of
+    each rank in a folder there.
     """
     if not configs:
         raise UsageError("no workflow to run")
@@ -53,52 +55,62 @@ def run_workflows(
     if comm is None:
         comm = launched(nompi)
     output = OutputFile(output_filename, overwrite or configs[0].run.overwrite)
+    started = time.perf_counter()
     with mpi.together(comm):
         if comm is not None:
             mpi.check_same(comm, [repr(config) for config in configs], "the workflow files")
             # The first one on a communicator duplicates it with the GIL held: later, when ranks have stopped, one
             # that still asks this one for rows would get no answer, and this one would wait for it.
             comm.allreduce(0)
-        arguments = {
-            "output": output_filename,
-            "input": input_filename,
-            "start": start_position,
-            "end": end_position,
-            "drop": list(drop),
-            "compression": compression,
-            "overwrite": output.overwrite,
-            "extends": output.extends(input_filename),
-        }
-        run_id = new_run_id() if comm is None else comm.bcast(new_run_id())
-        size = 1 if comm is None else comm.Get_size()
-        provenance = Provenance(run_id, size, [input_filename], arguments)
-        counts = []
-        for number, config in enumerate(configs, start=1):
-            last = number == len(configs)
-            manager = H5FlowManager(
-                config,
-                output_filename,
-                input_filename,
-                start_position,
-                end_position,
-                drop=[*config.run.drop, *drop] if last else list(config.run.drop),
-                compression=compression or config.run.compression,
-                mpi=False if nompi else None,
-                output=output,
-                comm=comm,
-                provenance=provenance,
-                last=last,
+        with session(configs, comm, output_filename, input_filename, log_dir) as journal:
+            provenance = Provenance(
+                str(journal.identity.run_id),
+                journal.identity.size,
+                [input_filename],
+                {
+                    "output": output_filename,
+                    "input": input_filename,
+                    "start": start_position,
+                    "end": end_position,
+                    "drop": list(drop),
+                    "compression": compression,
+                    "overwrite": output.overwrite,
+                    "extends": output.extends(input_filename),
+                },
             )
-            counts.append(_run(manager))
-            # Not the working file's name: components look at how it ends, look it up in tables and store it. One
-            # that opens the file by itself finds none, or an older output; with the working file it would be worse
-            # off, for if it were first to open it, the data manager could not open it for writing any more.
-            input_filename = output_filename
-        if comm is None:
-            output.publish()
-        else:
-            mpi.on_first_rank(comm, output.publish)
-            counts = [comm.reduce(done) or done for done in counts]
+            counts = []
+            for number, config in enumerate(configs, start=1):
+                last = number == len(configs)
+                with journal.of_workflow(config.name):
+                    manager = H5FlowManager(
+                        config,
+                        output_filename,
+                        input_filename,
+                        start_position,
+                        end_position,
+                        drop=[*config.run.drop, *drop] if last else list(config.run.drop),
+                        compression=compression or config.run.compression,
+                        mpi=False if nompi else None,
+                        output=output,
+                        comm=comm,
+                        provenance=provenance,
+                        last=last,
+                    )
+                    counts.append(_run(manager))
+                # Not the working file's name: components look at how it ends, look it up in tables and store it. One
+                # that opens the file by itself finds none, or an older output; with the working file it would be
+                # worse off, for if it were first to open it, the data manager could not open it for writing any more.
+                input_filename = output_filename
+            if comm is None:
+                output.publish()
+            else:
+                mpi.on_first_rank(comm, output.publish)
+                counts = [comm.reduce(done) or done for done in counts]
+            if comm is None or comm.Get_rank() == 0:
+                emit(FilePublished(path=output_filename, bytes=size_of_file(output_filename)))
+            total = sum(counts, start=Done())
+            seconds = time.perf_counter() - started
+            emit(RunDone(output=output_filename, slices=total.slices, rows=total.rows, seconds=seconds))
     return counts
 
 
@@ -121,7 +133,6 @@ def launched(nompi: bool) -> Intracomm | None:
 
 def _run(manager: H5FlowManager) -> Done:
     """Run one workflow; says how far it got."""
-    started = time.perf_counter()
     try:
         manager.init()
         manager.run()
@@ -129,10 +140,7 @@ def _run(manager: H5FlowManager) -> Done:
     except BaseException:
         manager.abandon()
         raise
-    done = manager.done
-    seconds = time.perf_counter() - started
-    _log.info("%s: %d slices, %d rows in %.2f s", manager.config.name, done.slices, done.rows, seconds)
-    return done
+    return manager.done
 
 
 def _loops_over_input(config: WorkflowConfig) -> bool:
@@ -149,11 +157,14 @@ def run(
     drop: Sequence[str] | None = None,
     nompi: bool = False,
     compression: str | None = None,
+    log_dir: str | None = None,
 ) -> None:
     """Run workflow files in order on one output file; from the second on, the output is also the input.
 
     `start_position` and `end_position` are rows of the source dataset; `drop` names datasets that the output
-    shall not have; `compression` is `'gzip'` or `'lzf'`; `verbose` 1 logs at info level, 2 at debug level.
+    shall not have; `compression` is `'gzip'` or `'lzf'`; `verbose` 1 logs at info level, 2 at debug level;
+    `log_dir` gets a folder with a log file of each rank. Loggers of the application stay as they are: what users'
+    modules log is in the log file as far as those let it pass.
     Raises `ConfigError` if a workflow is wrong as written, before anything is opened.
     """
     if verbose:
@@ -170,6 +181,7 @@ def run(
             drop=drop or (),
             compression=compression,
             nompi=nompi,
+            log_dir=log_dir,
         )
     except BaseException:
         if mpi.working_together():

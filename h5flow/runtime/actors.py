@@ -18,6 +18,7 @@ from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.flight import Flight
 from h5flow.runtime.mailbox import Closed, Mailbox
+from h5flow.runtime.measures import Course
 from h5flow.runtime.prefetching import Loading, size_of
 from h5flow.runtime.steps import Slice, Step, checked_slice
 from h5flow.runtime.tracing import Scene, entered
@@ -135,7 +136,7 @@ class Generating:
                 if rows is None:
                     self._ended = True
                     break
-                ready.append(self._begun(rows, time.perf_counter() - started))
+                ready.append(self._begun(rows, started, time.perf_counter()))
         hand_on()
 
     async def _next_on_loop(self) -> None:
@@ -150,7 +151,7 @@ class Generating:
         if rows == self._generator.EMPTY and await self._all_done(stopping=False):
             self._ended = True
         else:
-            await self._hand_on([self._begun(rows, time.perf_counter() - started)])
+            await self._hand_on([self._begun(rows, started, time.perf_counter())])
 
     async def _all_done(self, *, stopping: bool) -> bool:
         def ask() -> bool:
@@ -159,8 +160,10 @@ class Generating:
 
         return await self._worker.run(ask)
 
-    def _begun(self, rows: object, seconds: float) -> Slice:
-        item = Slice(self._number, checked_slice(rows, self._where), seconds=seconds)
+    def _begun(self, rows: object, started: float, now: float) -> Slice:
+        item = Slice(self._number, checked_slice(rows, self._where), seconds=now - started)
+        if self._flight.measures is not None:
+            item.course = Course(started, now, self._scene)
         tracer = self._flight.tracer
         tracer.begin(item.number, item.rows)
         if tracer.hazards.components == 1:
@@ -182,8 +185,11 @@ async def _on_loop(
 
     async def elsewhere(call: Callable[[], T]) -> T:
         def there() -> T:
-            with entered(Scene(scene.position, scene.moment)):
-                return call()
+            with entered(Scene(scene.position, scene.moment, rows=scene.rows)) as other:
+                try:
+                    return call()
+                finally:
+                    scene.add(other)
 
         return await worker.run(there)
 
@@ -339,16 +345,19 @@ class Staging:
                 if flight.over:
                     break
                 self._scene.moment = (item.number, self._position)
+                self._scene.rows = item.rows
                 try:
                     step.purge(item.cache)
                     self._loading.fill(item, step)
+                    if item.course is not None:
+                        loaded = time.perf_counter()
                     if own_draws:
                         with flight.randomness.of(step.where.component, item.number):
                             stage.run(self._source, item.rows, item.cache)
                     else:
                         stage.run(self._source, item.rows, item.cache)
                 except BaseException as error:
-                    locate(error, step.where.on(item.rows))
+                    locate(error, step.where.on(item.rows, item.number))
                     raise
                 flight.draws.look(step.where.component)
                 finish(self._scene.moment)
@@ -358,6 +367,8 @@ class Staging:
                 alone = flight.batches.alone
                 if not alone or item is parcel[-1]:
                     item.size = size_of(item.cache.values())
+                if item.course is not None:
+                    item.course.note(self._scene, started, loaded, now, None if alone else item.size)
                 if self._last:
                     item.release()
                 ready.append(item)
@@ -370,24 +381,30 @@ class Staging:
         step, scene, flight = self._step, self._scene, self._flight
         started = time.perf_counter()
         moment = scene.moment = (item.number, self._position)
+        scene.rows = item.rows
 
         def prepare() -> None:
-            with entered(Scene(self._position, moment)):
+            with entered(Scene(self._position, moment, rows=item.rows)) as other:
                 try:
                     step.purge(item.cache)
                     self._loading.fill(item, step)
                 except BaseException as error:
-                    locate(error, step.where.on(item.rows))
+                    locate(error, step.where.on(item.rows, item.number))
                     raise
+                scene.add(other)
 
         async for _ in streamed(self._worker, lambda emit: prepare(), flight):
             pass
         scene.on_loop = True
+        loaded = time.perf_counter()
         arguments = (self._source, item.rows, item.cache)
-        await _on_loop(scene, step.stage.run, arguments, step.where.on(item.rows), self._worker, flight)
+        await _on_loop(scene, step.stage.run, arguments, step.where.on(item.rows, item.number), self._worker, flight)
         flight.tracer.finish(moment)
-        item.seconds += time.perf_counter() - started
+        now = time.perf_counter()
+        item.seconds += now - started
         item.size = size_of(item.cache.values())
+        if item.course is not None:
+            item.course.note(scene, started, loaded, now, item.size)
         if self._last:
             item.release()
 
@@ -423,9 +440,12 @@ class Committing:
                 await self._writer.run(flight.draws.watch_numpy)
             self._loading.warm = flight.warm
             if self._data_manager.has_to_settle:
+                started = time.perf_counter()
                 try:
                     await self._writer.run(self._data_manager.settle)
                 except Exception as error:  # noqa: BLE001 - it is handed on
                     raise flight.fail(error) from None
+                if flight.measures is not None:
+                    flight.measures.settled(started, time.perf_counter())
             parcel.clear()
             flight.changed()

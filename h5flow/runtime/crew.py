@@ -20,14 +20,12 @@ class Crew:
 
     def call(self, position: int, function: Callable[[], T]) -> T:
         """Make a call of a component outside the loop; returns or raises what it does."""
-        if not self.workers:
-            return function()
 
         def call() -> T:
             with entered(self._scenes[position]):
                 return function()
 
-        return self.workers[position].call(call)
+        return self.workers[position].call(call) if self.workers else call()
 
     def dismiss(self, wait: bool = True) -> None:
         """End all threads, at once or when they have done what they are at."""

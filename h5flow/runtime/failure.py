@@ -14,10 +14,12 @@ class Where:
     place: str = ""
     rank: int = 0
     rows: slice | None = None
+    #: The number of the slice on its rank.
+    number: int | None = None
 
-    def on(self, rows: slice) -> Where:
+    def on(self, rows: slice, number: int) -> Where:
         """The same component on a slice."""
-        return replace(self, rows=rows)
+        return replace(self, rows=rows, number=number)
 
     def __str__(self) -> str:
         parts = [f"{self.component} ({self.place})" if self.place else self.component, f"rank {self.rank}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,12 +11,13 @@ from h5flow.runtime.batches import Batches
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.hazards import Conflict
 from h5flow.runtime.mailbox import turn, wake_all
+from h5flow.runtime.measures import Measures
 from h5flow.runtime.randomness import DrawWatch, Randomness
 from h5flow.runtime.steps import Done, Slice
 from h5flow.runtime.stopping import StopRequest
 from h5flow.runtime.tracing import Abandoned, Tracer, scene
-
-_log = logging.getLogger(__name__)
+from h5flow.telemetry import emit
+from h5flow.telemetry.events import SlicesBatched, SlicesSerialized
 
 # So many slices that aren't empty run one at a time at first, to see what components do and what it costs: the
 # first, the second, which may look back at one before it, and one that may look back at both. No more than so many.
@@ -41,7 +41,10 @@ class Flight:
         randomness: Randomness,
         done: Done,
         all_done: Callable[[bool], bool],
+        measures: Measures | None = None,
     ) -> None:
+        #: Where somebody wants to know what slices take.
+        self.measures = measures
         self.budget = budget
         self.tracer = tracer
         self.stop = stop
@@ -110,9 +113,11 @@ class Flight:
         for item in parcel:
             self.budget.leave(item.number)
             self.done.count(item.rows)
+            if self.measures is not None:
+                self.measures.done(item)
         seconds = sum(item.seconds for item in parcel)
         if self.batches.note(seconds, len(parcel), time.perf_counter(), single=self.single):
-            _log.debug("slices %s: %s", "run in turn" if self.batches.alone else "overlap", self.batches.pace)
+            emit(SlicesBatched(alone=self.batches.alone, pace=self.batches.pace))
         if self.single and not self.warm:
             slices, rows = self._seen
             self._seen = (slices + len(parcel), rows + sum(item.rows.start != item.rows.stop for item in parcel))
@@ -134,11 +139,11 @@ class Flight:
         self.warm = True
         drawing = self.draws.drawing
         if self.randomness.shared and len(drawing) > 1:
-            _log.warning(
-                "%s draw from the same random generator, so slices run one at a time, as in mode: sequential;"
-                " with runtime.random: per-stage each has draws of its own, and they overlap",
-                " and ".join(drawing),
+            reason = (
+                f"{' and '.join(drawing)} draw from the same random generator, so slices run one at a time, as in"
+                " mode: sequential; with runtime.random: per-stage each has draws of its own, and they overlap"
             )
+            emit(SlicesSerialized(reason=reason))
         elif self.tracer.untraceable is not None:
             self._one_at_a_time()
         else:
@@ -146,7 +151,7 @@ class Flight:
 
     def _one_at_a_time(self) -> None:
         self.tracer.single = True
-        _log.warning("slices run one at a time: a component uses %s", self.tracer.untraceable)
+        emit(SlicesSerialized(reason=f"slices run one at a time: a component uses {self.tracer.untraceable}"))
 
     def _drawn(self, component: str) -> None:
         """A component draws random numbers for the first time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from h5flow.data import H5FlowDataManager
 from h5flow.errors import NotInFile
+from h5flow.telemetry import emit
+from h5flow.telemetry.events import RequirementMissing
 from h5flow.workflow import Requirement
-
-_log = logging.getLogger(__name__)
 
 #: Loads a requirement for rows of the source; `None` stands for the source itself.
 Load = Callable[[Requirement | None, str, slice], Any]
@@ -39,11 +38,17 @@ class RequirementLoader:
     ) -> None:
         """Load the source rows and the requirements that `cache` doesn't have, with `load` if that is given."""
         load = load or self.load
-        if source not in cache:
-            cache[source] = load(None, source, rows)
-        for requirement in requirements:
-            if requirement.name not in cache:
-                cache[requirement.name] = load(requirement, source, rows)
+        name = source
+        try:
+            if source not in cache:
+                cache[source] = load(None, source, rows)
+            for requirement in requirements:
+                name = requirement.name
+                if name not in cache:
+                    cache[name] = load(requirement, source, rows)
+        except Exception as error:
+            error.__dict__.setdefault("h5flow_requirement", name)
+            raise
 
     def load(self, requirement: Requirement | None, source: str, rows: slice) -> Any:
         """What `requirement` (`None`: the source) is for rows of `source`; `None` where the file doesn't have it."""
@@ -63,5 +68,5 @@ class RequirementLoader:
                 raise
             if requirement not in self._reported:
                 self._reported.add(requirement)
-                _log.warning("requirement '%s' is None: %s", requirement.name, error)
+                emit(RequirementMissing(requirement=requirement.name, error=str(error)))
             return None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,14 +26,16 @@ from h5flow.runtime.flight import Failed, Flight
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.mailbox import Closed, Mailbox
+from h5flow.runtime.measures import Measures
 from h5flow.runtime.prefetching import Forecast, Loading
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Step
 from h5flow.runtime.stopping import Stopped, StopRequest
 from h5flow.runtime.tracing import Tracer
 from h5flow.runtime.worker import Worker
-
-_log = logging.getLogger(__name__)
+from h5flow.telemetry import emit
+from h5flow.telemetry.events import QueueDeepened
+from h5flow.telemetry.state import QueueState, RunState
 
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -79,17 +81,20 @@ class Pipeline:
         done: Done,
         stop: StopRequest,
         randomness: Randomness,
+        measures: Measures | None = None,
     ) -> None:
         components = [generator_where.component, *(step.where.component for step in steps)]
-        self.flight = Flight(components, budget, tracer, stop, randomness, done, data_manager.all_done)
+        self.flight = Flight(components, budget, tracer, stop, randomness, done, data_manager.all_done, measures)
+        self._began = time.perf_counter()
         self._workers = list(workers)
         self._tracer = tracer
         self._depths = depths
         source = generator.dset_name
-        self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source)
+        stages = [step.stage.name for step in steps]
+        self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source, stages)
         self._loaders = [Worker(f"h5flow loader {number + 1}") for number in range(loaders)]
         self._writer = Worker("h5flow writer")
-        names = ["generator", "prefetch", *(step.stage.name for step in steps)]
+        names = ["generator", "prefetch", *stages]
         self.mailboxes: list[Mailbox[Parcel]] = [Mailbox(name, depths.of(name)) for name in names]
         generated, loaded, *_ = self.mailboxes
         self._actors: list[Callable[[], Awaitable[None]]] = [
@@ -135,6 +140,23 @@ class Pipeline:
                     worker.close(wait=False)
         return failure
 
+    def state(self) -> RunState:
+        """How far the loop is; may be asked from any thread."""
+        flight = self.flight
+        return RunState(
+            slices=flight.done.slices,
+            rows=flight.done.rows,
+            seconds=time.perf_counter() - self._began,
+            in_flight=flight.budget.in_flight,
+            in_flight_bytes=flight.budget.bytes,
+            bytes=0 if flight.measures is None else flight.measures.bytes,
+            reloads=self.loading.reloads,
+            single=flight.single,
+            alone=flight.batches.alone,
+            actors={} if flight.measures is None else flight.measures.actors,
+            queues=tuple(_state_of(mailbox) for mailbox in self.mailboxes),
+        )
+
     async def _tune(self) -> None:
         """Deepen mailboxes that are now full, now empty: more room lets fast and slow slices even out."""
         waits: dict[str, tuple[float, float]] = {mailbox.name: (0.0, 0.0) for mailbox in self.mailboxes}
@@ -148,13 +170,21 @@ class Pipeline:
                 blocked = statistics.put_wait - before[0]
                 if starved > 0.01 and blocked > 0.01 and mailbox.depth < _DEEPEST and self.flight.budget.admits():
                     mailbox.deepen(2 * mailbox.depth)
-                    _log.info(
-                        "queue '%s' gets a depth of %d: its consumer has waited %.0f ms and its producer %.0f ms",
-                        mailbox.name,
-                        mailbox.depth,
-                        1e3 * starved,
-                        1e3 * blocked,
-                    )
+                    emit(QueueDeepened(queue=mailbox.name, depth=mailbox.depth, put_wait_s=blocked, get_wait_s=starved))
+
+
+def _state_of(mailbox: Mailbox[Parcel]) -> QueueState:
+    seen = mailbox.statistics
+    return QueueState(
+        name=mailbox.name,
+        depth=mailbox.depth,
+        occupancy=len(mailbox),
+        highest=seen.highest,
+        puts=seen.puts,
+        gets=seen.gets,
+        put_wait=seen.put_wait,
+        get_wait=seen.get_wait,
+    )
 
 
 async def _guarded(act: Callable[[], Awaitable[None]]) -> None:

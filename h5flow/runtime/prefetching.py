@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 from h5flow.errors import FileError
 from h5flow.runtime.hazards import Claim, Hazards, Prefetched
 from h5flow.runtime.loading import Load, RequirementLoader
+from h5flow.runtime.measures import bounds
 from h5flow.runtime.steps import Slice, Step
 from h5flow.runtime.tracing import Scene, Tracer, entered, scene
+from h5flow.telemetry import emit
+from h5flow.telemetry.events import RequirementLate, RequirementReloaded
+from h5flow.telemetry.journal import is_heard
 from h5flow.workflow import Requirement
-
-_log = logging.getLogger(__name__)
 
 #: Values that have been loaded in vain so often in a row are left to their moment.
 _IN_VAIN = 3
@@ -49,7 +52,7 @@ class Forecast:
         self._in_vain[name] = 0 if in_time else self._in_vain.get(name, 0) + 1
         if self._in_vain[name] == _IN_VAIN:
             self._version = -1
-            _log.info("requirement '%s' changes after it has been loaded ahead, and is loaded late from now on", name)
+            emit(RequirementLate(requirement=name))
 
     def early(self) -> list[tuple[int, str, Requirement | None]]:
         """The early requirements: position of their stage, name in the cache, requirement (`None`: the source).
@@ -78,8 +81,11 @@ class Forecast:
 class Loading:
     """Loads for the stages: ahead of time what is early, at its moment what is late or has changed since."""
 
-    def __init__(self, loader: RequirementLoader, forecast: Forecast, tracer: Tracer, source: str) -> None:
+    def __init__(
+        self, loader: RequirementLoader, forecast: Forecast, tracer: Tracer, source: str, stages: Sequence[str]
+    ) -> None:
         self._loader = loader
+        self._stages = stages
         self._forecast = forecast
         self._tracer = tracer
         self._source = source
@@ -90,11 +96,13 @@ class Loading:
 
     def ahead(self, item: Slice) -> None:
         """Load what is early. What can't be loaded now is left to its moment."""
+        course = item.course
+        began = moment = 0.0 if course is None else time.perf_counter()
         with self._tracer.lock:
             early = self._forecast.early()
         for position, name, requirement in early:
             value = Prefetched()
-            with entered(Scene(position, (item.number, position), value)):
+            with entered(Scene(position, (item.number, position), value, rows=item.rows)):
                 try:
                     value.value = self._loader.load(requirement, self._source, item.rows)
                 except FileError:
@@ -103,6 +111,11 @@ class Loading:
                 except Exception:  # noqa: BLE001 - raised again, if it is one, at the moment of the stage
                     value.stale = True
             item.prefetched[name] = value
+            if course is not None:
+                before, moment = moment, time.perf_counter()
+                course.ahead[position] = course.ahead.get(position, 0.0) + moment - before
+        if course is not None:
+            course.note_loading(began, time.perf_counter(), threading.current_thread().name)
 
     def fill(self, item: Slice, step: Step) -> None:
         """Bring the cache up to what a stage requires; called in its scene."""
@@ -121,6 +134,7 @@ class Loading:
                     return taken
                 value.value = None
                 self.reloads += 1
+                self._tell_reload(item, name)
             acting = scene.get()
             assert acting is not None
             acting.footprint = set()
@@ -131,6 +145,14 @@ class Loading:
                 acting.footprint = None
 
         return load
+
+    def _tell_reload(self, item: Slice, name: str) -> None:
+        if is_heard(RequirementReloaded, RequirementReloaded.LEVEL):
+            acting = scene.get()
+            assert acting is not None
+            start, stop = bounds(item.rows)
+            stage = self._stages[acting.position - 1]
+            emit(RequirementReloaded(requirement=name, stage=stage, slice_index=item.number, start=start, stop=stop))
 
 
 def size_of(values: Iterable[Any]) -> int:

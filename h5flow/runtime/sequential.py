@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
@@ -14,9 +15,12 @@ from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Moment
 from h5flow.runtime.loading import RequirementLoader
+from h5flow.runtime.measures import Course, Measures
+from h5flow.runtime.prefetching import size_of
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Slice, Step, checked_slice
 from h5flow.runtime.stopping import StopRequest
+from h5flow.runtime.tracing import Scene, entered
 
 
 def run_slices(
@@ -28,6 +32,7 @@ def run_slices(
     done: Done,
     stop: StopRequest,
     randomness: Randomness,
+    measures: Measures | None = None,
 ) -> None:
     """Take slices from the generator until there are no more, and run all steps on each; counts in `done`."""
     source = generator.dset_name
@@ -36,7 +41,9 @@ def run_slices(
     if ranks is not None:
         ranks.coordination.at_work = lambda: now[0]
     number = 0
+    acting = Scene(0)
     with ExitStack() as stack:
+        stack.enter_context(entered(acting))
         stack.callback(now.__setitem__, 0, None)
         stack.enter_context(randomness.loop())
         asynchronous = [step.stage.run for step in steps] + [generator.next]
@@ -45,7 +52,9 @@ def run_slices(
             runner = stack.enter_context(asyncio.Runner())
         taken = next_slice(generator, runner, data_manager)
         while True:
-            now[0] = (number, 0)
+            now[0] = acting.moment = (number, 0)
+            acting.position, acting.rows = 0, None
+            started = time.perf_counter()
             if stop.made and data_manager.all_done(stopping=True):
                 return
             if ranks is not None:
@@ -59,25 +68,38 @@ def run_slices(
             if rows is None:
                 return
             item = Slice(number, checked_slice(rows, generator_where))
+            acting.rows = item.rows
+            course = None
+            if measures is not None:
+                course = item.course = Course(started, time.perf_counter(), acting)
             if ranks is not None:
                 ranks.coordination.passed(number, 0)
             for position, step in enumerate(steps, start=1):
-                now[0] = (number, position)
+                now[0] = acting.moment = (number, position)
+                acting.position = position
+                started = time.perf_counter()
                 try:
                     step.purge(item.cache)
                     loader.update(item.cache, source, item.rows, step.requirements)
+                    loaded = time.perf_counter()
                     with randomness.of(step.where.component, item.number):
                         run: Callable[..., Any] = step.stage.run
                         running = run(source, item.rows, item.cache)
                         if runner is not None and inspect.iscoroutine(running):
                             runner.run(running, context=contextvars.copy_context())
                 except BaseException as error:
-                    locate(error, step.where.on(item.rows))
+                    locate(error, step.where.on(item.rows, item.number))
                     raise
                 if ranks is not None:
                     ranks.coordination.passed(number, position)
+                if course is not None:
+                    course.note(acting, started, loaded, time.perf_counter(), size_of(item.cache.values()))
+            started = time.perf_counter()
             data_manager.settle()
             done.count(item.rows)
+            if measures is not None:
+                measures.settled(started, time.perf_counter())
+                measures.done(item)
             number += 1
 
 

@@ -10,6 +10,7 @@ from h5flow.errors import H5FlowError
 from h5flow.runtime.components import Stage
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Prefetched
+from h5flow.runtime.measures import Course
 from h5flow.workflow import Requirement
 
 
@@ -26,6 +27,8 @@ class Slice:
     seconds: float = 0.0
     #: How many bytes its cache held when a stage was done with it, `None` where that wasn't looked at.
     size: int | None = None
+    #: Where its time goes, where somebody wants to know.
+    course: Course | None = None
 
     def release(self) -> None:
         """Free what the slice holds, though somebody may still refer to it: no stage will look at it."""

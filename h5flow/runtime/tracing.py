@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from h5flow.data.observer import Rows
 from h5flow.errors import H5FlowError
 from h5flow.ranks import LOOP
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
+from h5flow.telemetry.journal import Acting
 
 # Sorting more row numbers than these would cost more than it is worth to know them exactly.
 _FEW = 1024
@@ -50,6 +51,16 @@ class Scene:
     before_waiting: Callable[[], None] | None = None
     #: Whether this is the thread of the event loop, which must not wait.
     on_loop: bool = False
+    #: The rows that it works on.
+    rows: slice | None = None
+    #: Seconds that it has spent in writing calls, and waiting for other components, since these were last looked at.
+    writing: float = 0.0
+    held: float = 0.0
+
+    def add(self, other: Scene) -> None:
+        """Count what was spent in another scene of the same component."""
+        self.writing += other.writing
+        self.held += other.held
 
 
 scene: ContextVar[Scene | None] = ContextVar("h5flow_scene", default=None)
@@ -63,6 +74,14 @@ def entered(entering: Scene) -> Iterator[Scene]:
         yield entering
     finally:
         scene.reset(token)
+
+
+def acting_component(names: Sequence[str]) -> Acting | None:
+    """The component at work in the calling thread, by its name and with its slice."""
+    acting = scene.get()
+    if acting is None:
+        return None
+    return Acting(names[acting.position], None if acting.moment is None else acting.moment[0], acting.rows)
 
 
 def acting_at(moment: tuple[int, int, int]) -> AbstractContextManager[Scene]:
@@ -81,8 +100,6 @@ class Tracer:
         #: Whether slices are at work now, and whether it is one at a time.
         self.running = False
         self.single = True
-        #: Seconds that each component has waited for later ones.
-        self.waited: dict[int, float] = {}
         self.lock = lock
         self._turn = turn
         self._waiting = 0
@@ -302,7 +319,7 @@ class Tracer:
                 self._turn.wait()
         finally:
             self._waiting -= 1
-            self.waited[acting.position] = self.waited.get(acting.position, 0.0) + time.perf_counter() - started
+            acting.held += time.perf_counter() - started
 
 
 def _extent(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:

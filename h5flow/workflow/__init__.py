@@ -3,6 +3,7 @@
 from h5flow.workflow.config import (
     ComponentConfig,
     Flow,
+    LoggingConfig,
     RunConfig,
     RuntimeConfig,
     StageConfig,
@@ -18,6 +19,7 @@ __all__ = [
     "ComponentConfig",
     "Document",
     "Flow",
+    "LoggingConfig",
     "Requirement",
     "RunConfig",
     "RuntimeConfig",

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from h5flow.errors import ConfigError, Problem
+from h5flow.telemetry.naming import mistake_in
 from h5flow.workflow.document import Document, Keys, fail
 from h5flow.workflow.overrides import Override
 from h5flow.workflow.requirements import Requirement, read_requirements
@@ -79,6 +80,20 @@ class RuntimeConfig(msgspec.Struct, frozen=True):
     stall_abort: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="a number of seconds")] = None
 
 
+class LoggingConfig(msgspec.Struct, frozen=True):
+    """Section `logging`: which events are written, where and how."""
+
+    file: Annotated[_Text | None, Meta(description="a file name, such as 'logs/{run_id}/rank-{rank:04d}.jsonl'")] = None
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="'debug', 'info', 'warning' or 'error'")
+    ] = "info"
+    format: Annotated[Literal["json", "console", "auto"], Meta(description="'json', 'console' or 'auto'")] = "auto"
+    sample: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="a share of the slices such as 0.01, or a number N to tell every Nth one"),
+    ] = 1.0
+
+
 class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A section that is made into an object: a generator, a resource, or (see `StageConfig`) a stage."""
 
@@ -112,6 +127,7 @@ class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[ComponentConfig, ...]
     run: RunConfig
     runtime: RuntimeConfig
+    logging: LoggingConfig = LoggingConfig()
     #: What the file says, with what it includes and what was overridden.
     data: dict[Any, Any] = {}
 
@@ -131,7 +147,7 @@ class _GeneratorSection(_StageSection):
     pass
 
 
-_SETTINGS: dict[str, type[RunConfig] | type[RuntimeConfig]] = {"run": RunConfig, "runtime": RuntimeConfig}
+_SETTINGS: dict[str, type[msgspec.Struct]] = {"run": RunConfig, "runtime": RuntimeConfig, "logging": LoggingConfig}
 _OTHER_THAN_COMPONENTS = ("flow", "resources", *_SETTINGS)
 
 
@@ -178,7 +194,9 @@ class _WorkflowReader:
         run = self._settings("run", RunConfig)
         runtime = self._settings("runtime", RuntimeConfig)
         self._check_queues(runtime)
-        if self._reader.problems or flow is None or run is None or runtime is None:
+        logging = self._settings("logging", LoggingConfig)
+        self._check_file_name("logging", "file", None if logging is None else logging.file)
+        if self._reader.problems or flow is None or run is None or runtime is None or logging is None:
             return None
         return WorkflowConfig(
             name=self._reader.document.path,
@@ -188,6 +206,7 @@ class _WorkflowReader:
             resources=resources,
             run=run,
             runtime=runtime,
+            logging=logging,
             data=self._data,
         )
 
@@ -264,6 +283,11 @@ class _WorkflowReader:
                 mark = self._reader.document.key_mark("runtime", "queues", name)
                 hint = did_you_mean(name, names) or f" (known: {', '.join(map(str, names))})"
                 self._reader.report(("runtime", "queues"), f"no queue or stage '{name}'{hint}", mark)
+
+    def _check_file_name(self, section: str, key: str, name: str | None) -> None:
+        mistake = None if name is None else mistake_in(name)
+        if mistake is not None:
+            self._reader.report((section, key), mistake)
 
     def _component(self, struct: type[C], section: _ResourceSection, keys: Keys, **more: Any) -> C:
         mark = self._reader.document.key_mark(*keys)

@@ -399,7 +399,7 @@ class TestFailures:
 
     def test_say_what_is_logged_on_the_terminal_too_where_that_is_wanted(self, files, command):
         files(2)
-        ended = command("workflow.yaml", *MANY, "-v")
+        ended = command("workflow.yaml", *MANY, "-v", "--set", "logging.format=console")
         assert "WARNING parts: begins reco/f0.h5" in ended.err
 
     @on_ranks

@@ -116,7 +116,7 @@ class TestStagesThatFail:
         assert "dataset 'made' has 20 rows, a reference between it and 'raw' points to row 1000" in last_line(done)
         done = folder.run("flow.yaml", "-i", "in.h5", "-o", "out.h5")
         assert done.code == 0
-        assert "WARNING" in done.err
+        assert '"level":"warning"' in done.err
         assert "dataset 'made' has 20 rows, a reference between it and 'raw' points to row 1000" in done.err
 
     def test_reading_along_a_reference_to_a_row_that_does_not_exist(self, bad):

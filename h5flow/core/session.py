@@ -1,0 +1,111 @@
+"""A job as it is told: its run id, its log file, its beginning and its end."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from h5flow.runtime.stopping import Stopped
+from h5flow.runtime.telling import failure_event
+from h5flow.telemetry import Journal, emit
+from h5flow.telemetry.events import RunStart, RunStopped
+from h5flow.telemetry.journal import add_sink, identity, new_run_id, note_told, remove_sink
+from h5flow.telemetry.log_file import LogFile
+from h5flow.telemetry.naming import filled, literal
+from h5flow.telemetry.standard import printing_told, records_told
+from h5flow.telemetry.ticker import Ticker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpi4py.MPI import Intracomm
+
+    from h5flow.workflow import WorkflowConfig
+
+_log = logging.getLogger(__name__)
+
+_PACKAGES = ("h5flow-async", "numpy", "h5py", "msgspec")
+
+
+@contextmanager
+def session(
+    configs: Sequence[WorkflowConfig],
+    comm: Intracomm | None,
+    output: str,
+    input_filename: str | None,
+    log_dir: str | None = None,
+) -> Iterator[Journal]:
+    """While a job runs: it is told as the first workflow wants, or to a folder. Collective."""
+    settings = configs[0].logging
+    run_id = new_run_id()
+    rank, size = 0, 1
+    if comm is not None:
+        rank, size = comm.Get_rank(), comm.Get_size()
+        run_id = comm.bcast(run_id)
+    journal = Journal(identity(run_id, rank, size), sample=settings.sample)
+    pattern = settings.file if log_dir is None else f"{literal(log_dir)}/{{run_id}}/rank-{{rank:04d}}.jsonl"
+    with ExitStack() as stack:
+        stack.enter_context(journal.opened())
+        if pattern is not None:
+            stack.enter_context(_log_file(filled(pattern, journal.identity), settings.level, journal))
+        names = [config.name for config in configs]
+        emit(
+            RunStart(
+                workflows=names,
+                output=output,
+                input=input_filename,
+                versions=_versions() if journal.measured else {},
+                arguments=sys.argv,
+            )
+        )
+        try:
+            yield journal
+        except Stopped as stopped:
+            emit(RunStopped(signal=stopped.signal.name, at_once=stopped.at_once, progress=stopped.progress))
+            note_told(stopped)
+            raise
+        except BaseException as error:
+            emit(failure_event(error))
+            note_told(error)
+            raise
+
+
+@contextmanager
+def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
+    level = logging.getLevelNamesMapping()[level_name.upper()]
+    file = LogFile(path, level, journal=journal, complain=_log.warning)
+    if not file.is_open:
+        yield
+        return
+    journal.measured = True
+    add_sink(file)
+    try:
+        with records_told(level), printing_told(), Ticker(journal).running():
+            yield
+    finally:
+        remove_sink(file)
+        file.close()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # run from a folder of sources
+    return versions
+
+
+def size_of_file(path: str) -> int | None:
+    """How many bytes a file has, if it is there."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,110 @@
+"""What a workflow tells of itself: that it begins and ends, its components, its loop."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, time_writing
+from h5flow.runtime.tracing import acting_component
+from h5flow.telemetry import emit, journal_of
+from h5flow.telemetry.events import ComponentFinish, ComponentInit, WorkflowDone, WorkflowStart
+from h5flow.telemetry.state import RunState, tell_queues
+
+if TYPE_CHECKING:
+    from h5flow.core.component import Component
+    from h5flow.data import H5FlowDataManager
+    from h5flow.runtime.failure import Where
+    from h5flow.runtime.steps import Done
+    from h5flow.workflow import WorkflowConfig
+
+
+class Teller:
+    """Tells the events of one workflow, and has its slices measured where somebody wants to know."""
+
+    def __init__(self, config: WorkflowConfig) -> None:
+        self._config = config
+        self._began = time.perf_counter()
+        self._journal = journal_of()
+        self._stages = [section.key for section in config.stages]
+        source = config.flow.source if config.generator is None else config.generator.key
+        self.measures: Measures | None = None
+        if self._journal is not None:
+            self._journal.acting = functools.partial(acting_component, [source, *self._stages])
+            if self._journal.measured:
+                self.measures = Measures(self._journal, self._stages)
+
+    def begin(self) -> None:
+        """The workflow begins."""
+        pipelined = self._config.runtime.mode == "pipelined"
+        emit(
+            WorkflowStart(
+                mode=self._config.runtime.mode,
+                source=self._config.flow.source,
+                actors=[GENERATOR, PREFETCHER, *self._stages, COMMITTER] if pipelined else [GENERATOR, *self._stages],
+                stages=self._stages,
+            )
+        )
+
+    def view(self, view: H5FlowDataManager) -> H5FlowDataManager:
+        """A component's view of the data manager, whose writing is measured if anything is."""
+        if self.measures is not None:
+            time_writing(view)
+        return view
+
+    def has_begun(self, component: Component, where: Where, seconds: float) -> None:
+        """A component's `init` has returned."""
+        kind = type(component)
+        emit(
+            ComponentInit(
+                component=where.component,
+                classname=kind.__name__,
+                module=kind.__module__,
+                version=str(component.class_version),
+                place=where.place,
+                seconds=seconds,
+            )
+        )
+
+    def has_finished(self, where: Where, seconds: float) -> None:
+        """A component's `finish` has returned."""
+        emit(ComponentFinish(component=where.component, seconds=seconds))
+
+    @contextmanager
+    def loop(self, state: Callable[[], RunState]) -> Iterator[None]:
+        """While the loop is running, whose state can be asked for."""
+        self._state = state
+        if self._journal is not None:
+            self._journal.state = state
+        try:
+            yield
+        finally:
+            if self._journal is not None:
+                self._journal.state = None
+                tell_queues(state())
+
+    def state(self, done: Done) -> RunState:
+        """The state of a loop without queues."""
+        return RunState(
+            slices=done.slices,
+            rows=done.rows,
+            seconds=time.perf_counter() - self._began,
+            bytes=0 if self.measures is None else self.measures.bytes,
+            single=True,
+            actors={} if self.measures is None else self.measures.actors,
+        )
+
+    def end(self, done: Done) -> None:
+        """The workflow is complete."""
+        emit(
+            WorkflowDone(
+                slices=done.slices,
+                rows=done.rows,
+                seconds=time.perf_counter() - self._began,
+                reloads=self._state().reloads,
+                actors=self._state().actors,
+            )
+        )

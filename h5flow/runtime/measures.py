@@ -1,0 +1,208 @@
+"""What slices take: where their time goes, noted by the actors and added up here.
+
+An actor notes moments only, as `time.perf_counter` has them, in the course of a slice. Without anybody who wants to
+know there are no courses, and nothing is noted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from h5flow.runtime.tracing import Scene, scene
+from h5flow.telemetry.events import ActorTotals, SliceDone, StageMeasures
+from h5flow.telemetry.journal import Journal, is_heard, tell
+
+if TYPE_CHECKING:
+    from h5flow.data import H5FlowDataManager
+    from h5flow.runtime.steps import Slice
+
+#: The actors before the stages, and after them.
+GENERATOR, PREFETCHER, COMMITTER = "generator", "prefetcher", "committer"
+
+_WRITING = ("reserve_data", "write_data", "write_ref", "create_dset", "create_ref", "set_attrs", "delete")
+
+
+class Stint:
+    """A stage at work on a slice."""
+
+    __slots__ = ("began", "ended", "held", "loaded", "position", "size", "thread", "wait", "write")
+
+    def __init__(self, position: int, began: float, loaded: float, ended: float, wait: float) -> None:
+        self.position = position
+        self.began, self.loaded, self.ended = began, loaded, ended
+        self.wait = wait
+        self.write = self.held = 0.0
+        self.size: int | None = None
+
+
+class Course:
+    """The course of a slice through the actors; belongs to whoever has the slice."""
+
+    __slots__ = ("ahead", "available", "began", "loader", "loading", "made", "stints", "wrote")
+
+    def __init__(self, began: float, made: float, maker: Scene | None = None) -> None:
+        self.began, self.made = began, made
+        #: What the generator has spent in writing calls.
+        self.wrote = 0.0
+        if maker is not None:
+            self.wrote, maker.writing = maker.writing, 0.0
+        #: Since when the next actor could have it.
+        self.available = made
+        #: When it was loaded ahead, by which loader, and for how long for each stage.
+        self.loading: tuple[float, float] | None = None
+        self.loader = ""
+        self.ahead: dict[int, float] = {}
+        self.stints: list[Stint] = []
+
+    def note_loading(self, began: float, ended: float, loader: str) -> None:
+        """What is early has been loaded."""
+        self.loading, self.loader = (began, ended), loader
+        self.available = ended
+
+    def note(self, scene: Scene, began: float, loaded: float, ended: float, size: int | None) -> None:
+        """A stage is done with the slice; `size` is what the cache holds now, if that is known."""
+        stint = Stint(scene.position, began, loaded, ended, max(0.0, began - self.available))
+        stint.write, stint.held, stint.size = scene.writing, scene.held, size
+        scene.writing = scene.held = 0.0
+        self.available = ended
+        self.stints.append(stint)
+
+
+class _Sums:
+    """What one actor has spent."""
+
+    __slots__ = ("held", "load", "prefetch", "run", "slices", "wait", "write")
+
+    def __init__(self) -> None:
+        self.wait = self.prefetch = self.load = self.run = self.write = self.held = 0.0
+        self.slices = 0
+
+    def totals(self) -> ActorTotals:
+        return ActorTotals(
+            wait_s=self.wait,
+            prefetch_s=self.prefetch,
+            load_s=self.load,
+            run_s=self.run,
+            write_s=self.write,
+            held_s=self.held,
+            slices=self.slices,
+        )
+
+
+class Measures:
+    """What the slices of a loop have taken on this rank."""
+
+    def __init__(self, journal: Journal, stages: Sequence[str]) -> None:
+        self._journal = journal
+        self._stages = list(stages)
+        self._sums = [_Sums() for _ in range(len(stages) + 1)]
+        self._prefetcher, self._committer = _Sums(), _Sums()
+        self._told = is_heard(SliceDone, SliceDone.LEVEL)
+        #: What slices that are done held in their caches.
+        self.bytes = 0
+        #: Told of each slice that is done, and of what is written between slices.
+        self.watchers: list[Callable[[Slice], None]] = []
+        self.settling: list[Callable[[float, float], None]] = []
+
+    @property
+    def actors(self) -> dict[str, ActorTotals]:
+        """What each actor has spent on slices that are done, by name, in the order of the actors."""
+        generator, *stages = [sums.totals() for sums in self._sums]
+        named = {GENERATOR: generator, PREFETCHER: self._prefetcher.totals()}
+        return named | dict(zip(self._stages, stages, strict=True)) | {COMMITTER: self._committer.totals()}
+
+    def done(self, item: Slice) -> None:
+        """A slice has passed all stages."""
+        course = item.course
+        if course is None:
+            return
+        sums = self._sums
+        sums[0].run += course.made - course.began - course.wrote
+        sums[0].write += course.wrote
+        sums[0].slices += 1
+        if course.loading is not None:
+            began, ended = course.loading
+            self._prefetcher.load += ended - began
+            self._prefetcher.wait += max(0.0, began - course.made)
+            self._prefetcher.slices += 1
+        size = None
+        for stint in course.stints:
+            spent = sums[stint.position]
+            spent.wait += stint.wait
+            spent.prefetch += course.ahead.get(stint.position, 0.0)
+            spent.load += stint.loaded - stint.began
+            spent.run += stint.ended - stint.loaded - stint.write
+            spent.write += stint.write
+            spent.held += stint.held
+            spent.slices += 1
+            size = size if stint.size is None else stint.size
+        self.bytes += size or 0
+        for watch in self.watchers:
+            watch(item)
+        if self._told and self._journal.in_sample(item.number):
+            tell(self._event(item, course), SliceDone.LEVEL)
+
+    def settled(self, began: float, ended: float) -> None:
+        """What was buffered has been written."""
+        self._committer.write += ended - began
+        for watch in self.settling:
+            watch(began, ended)
+
+    def _event(self, item: Slice, course: Course) -> SliceDone:
+        start, stop = bounds(item.rows)
+        origin = self._journal.began
+        return SliceDone(
+            slice_index=item.number,
+            start=start,
+            stop=stop,
+            rows=max(0, stop - start) if start is not None and stop is not None else 0,
+            began_s=_rounded(course.began - origin),
+            generator_s=_rounded(course.made - course.began),
+            prefetch_s=_rounded(sum(course.ahead.values())),
+            in_flight_s=_rounded(time.perf_counter() - course.began),
+            stages={
+                self._stages[stint.position - 1]: StageMeasures(
+                    began_s=_rounded(stint.began - origin),
+                    wait_s=_rounded(stint.wait),
+                    prefetch_s=_rounded(course.ahead.get(stint.position, 0.0)),
+                    load_s=_rounded(stint.loaded - stint.began),
+                    run_s=_rounded(stint.ended - stint.loaded - stint.write),
+                    write_s=_rounded(stint.write),
+                    held_s=_rounded(stint.held),
+                    bytes=stint.size,
+                )
+                for stint in course.stints
+            },
+        )
+
+
+def bounds(rows: slice | None) -> tuple[int | None, int | None]:
+    """The first row of a slice, and that after its last, as plain numbers."""
+    if rows is None:
+        return None, None
+    return (None if rows.start is None else int(rows.start)), (None if rows.stop is None else int(rows.stop))
+
+
+def time_writing(view: H5FlowDataManager) -> None:
+    """Have a component's view of the data manager note what its writing calls take, in the scene of the caller."""
+
+    def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any, **kwargs: Any) -> Any:
+            acting = scene.get()
+            started = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if acting is not None:
+                    acting.writing += time.perf_counter() - started
+
+        return made
+
+    for name in _WRITING:
+        setattr(view, name, timed(getattr(view, name)))
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 7)

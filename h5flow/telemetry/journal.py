@@ -1,0 +1,192 @@
+"""The journal of a run: who it is, and where its events go.
+
+`emit(event)` is how all of h5flow tells something. Sinks take what is told: the file of a run, the terminal. Whoever
+listens to standard-library logging hears of it, too, with the words of the event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from h5flow.telemetry.events import Event
+    from h5flow.telemetry.state import RunState
+
+
+class Identity(NamedTuple):
+    """Who tells something."""
+
+    run_id: str | None
+    rank: int
+    size: int
+    host: str
+    pid: int
+    workflow: str | None = None
+
+
+def identity(run_id: str | None, rank: int, size: int) -> Identity:
+    """This process as one of the ranks of a run."""
+    return Identity(run_id, rank, size, socket.gethostname(), os.getpid())
+
+
+def new_run_id() -> str:
+    """An id that no other run has, and that sorts by time: `20260131-235959-1f2e3d`."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+class Acting(NamedTuple):
+    """The component at work in the calling thread."""
+
+    stage: str
+    slice_index: int | None
+    rows: slice | None
+
+
+class Sink(Protocol):
+    """Takes what is told."""
+
+    #: The journal whose events it takes, `None` for those of all runs.
+    journal: Journal | None
+
+    def level(self, event: type[Event]) -> int:
+        """From which level on it takes an event."""
+        ...
+
+    def take(self, event: Event, level: int, who: Identity) -> None:
+        """Take an event. Never raises for what the run can't help."""
+        ...
+
+
+@dataclass(eq=False)
+class Journal:
+    """A run as it is told by one rank."""
+
+    identity: Identity
+    #: When the run began, by `time.perf_counter`; all `began_s` count from here.
+    began: float = field(default_factory=time.perf_counter)
+    #: Which component is at work in the calling thread.
+    acting: Callable[[], Acting | None] = lambda: None
+    #: Whether somebody wants slices to be measured.
+    measured: bool = False
+    #: Of `slice.done`, one of so many is told, evenly: 1 for all of them.
+    sample: float = 1.0
+    #: The state of the loop that is running, for whoever asks now and then.
+    state: Callable[[], RunState] | None = None
+
+    def in_sample(self, number: int) -> bool:
+        """Whether the slice of this number is told."""
+        return self.sample <= 1.0 or int(number / self.sample) != int((number - 1) / self.sample) or number == 0
+
+    @contextmanager
+    def opened(self) -> Iterator[Journal]:
+        """While this journal is that of the calling thread, and of those that know of no other."""
+        before = _Last.journal
+        token = _journal.set(self)
+        _Last.journal = self
+        try:
+            yield self
+        finally:
+            _journal.reset(token)
+            _Last.journal = before
+
+    @contextmanager
+    def of_workflow(self, name: str) -> Iterator[None]:
+        """While what is told concerns one workflow of the job."""
+        self.identity = self.identity._replace(workflow=name)
+        try:
+            yield
+        finally:
+            self.identity = self.identity._replace(workflow=None)
+
+
+_journal: ContextVar[Journal | None] = ContextVar("h5flow_journal", default=None)
+
+
+class _Last:
+    """For threads that know of no journal, such as those of users' modules."""
+
+    journal: Journal | None = None
+    #: Rank and number of ranks of this process, before a run has begun.
+    ranks: Callable[[], tuple[int, int]] = staticmethod(lambda: (0, 1))
+    nobody: Identity | None = None
+
+
+class _Sinks:
+    """All of the process; replaced as a whole, so that threads needn't lock."""
+
+    all: tuple[Sink, ...] = ()
+
+
+def journal_of() -> Journal | None:
+    """The journal of the run that the calling thread works for."""
+    return _journal.get() or _Last.journal
+
+
+def add_sink(sink: Sink) -> None:
+    """Have a sink told of all that is emitted from now on."""
+    _Sinks.all = (*_Sinks.all, sink)
+
+
+def remove_sink(sink: Sink) -> None:
+    """Tell a sink nothing more."""
+    _Sinks.all = tuple(other for other in _Sinks.all if other is not sink)
+
+
+def is_heard(event: type[Event], level: int) -> bool:
+    """Whether a sink would take such an event in the calling thread."""
+    journal = journal_of()
+    return any(level >= sink.level(event) and (sink.journal is None or sink.journal is journal) for sink in _Sinks.all)
+
+
+def emit(event: Event, level: int | None = None) -> None:
+    """Tell an event to all sinks, and to listeners of its standard-library logger."""
+    level = event.LEVEL if level is None else level
+    tell(event, level)
+    if event.LOGGER is not None:
+        logger = logging.getLogger(event.LOGGER)
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s", event, extra={"h5flow_event": event}, stacklevel=2)
+
+
+def tell(event: Event, level: int) -> None:
+    """Tell an event to all sinks."""
+    journal = journal_of()
+    who = speaker()
+    kind = type(event)
+    for sink in _Sinks.all:
+        if level >= sink.level(kind) and (sink.journal is None or sink.journal is journal):
+            sink.take(event, level, who if sink.journal is None else sink.journal.identity)
+
+
+def speaker() -> Identity:
+    """Who the calling thread speaks for."""
+    journal = journal_of()
+    if journal is not None:
+        return journal.identity
+    if _Last.nobody is None:
+        _Last.nobody = identity(None, *_Last.ranks())
+    return _Last.nobody
+
+
+def known_by(ranks: Callable[[], tuple[int, int]]) -> None:
+    """Have a function say which rank this process is, of how many, as long as no run has begun."""
+    _Last.ranks = staticmethod(ranks)
+
+
+def note_told(error: BaseException) -> None:
+    """Note that what has ended the run is told."""
+    error.__dict__["h5flow_told"] = True
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether what has ended the run is told."""
+    return "h5flow_told" in error.__dict__

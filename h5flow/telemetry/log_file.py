@@ -1,0 +1,144 @@
+"""The log file of a run: lines are gathered in memory and written at least every second, and at once at warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from h5flow.telemetry.events import VERDICTS, Event
+from h5flow.telemetry.journal import Identity, Journal
+from h5flow.telemetry.rendering import Lines
+
+#: Lines wait no longer than this to be written, in seconds.
+FLUSH = 0.5
+# So many bytes wake whoever writes; with so many, whoever has something to say writes himself.
+_MANY = 1 << 18
+_TOO_MANY = 1 << 24
+_NEVER = 1000
+
+
+class LogFile:
+    """A sink that appends to a file, as JSON or `readable`. What can't be written is said once, to `complain`."""
+
+    def __init__(
+        self,
+        path: str,
+        level: int,
+        *,
+        journal: Journal | None = None,
+        readable: bool = False,
+        complain: Callable[[str], None],
+    ) -> None:
+        self.path = path
+        self.journal = journal
+        self._least = level
+        self._complain: Callable[[str], None] | None = complain
+        self._readable = readable
+        self._lines = Lines(self._add, readable=readable)
+        self._gathered: list[bytes] = []
+        self._size = 0
+        self._adding = threading.Lock()
+        self._writing = threading.Lock()
+        self._wanted = threading.Event()
+        self._closed = False
+        self._process = os.getpid()
+        self._descriptor: int | None = None
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            self._gave_up(error)
+            return
+        self._thread = threading.Thread(target=self._work, name="h5flow log", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written to, as far as is known."""
+        return self._descriptor is not None
+
+    def level(self, event: type[Event]) -> int:
+        """From which level on it takes an event."""
+        masses = event.SHOWN is not None and self._least > event.SHOWN
+        return _NEVER if self._readable and (masses or event in VERDICTS) else self._least
+
+    def take(self, event: Event, level: int, who: Identity) -> None:
+        """Take an event; warnings and errors are in the file at once."""
+        if self._descriptor is None:
+            return
+        # Structlog keeps no lock, and what it is bound to depends on the last event.
+        with self._adding:
+            self._lines.write(event, level, who)
+            size = self._size
+        if level >= logging.WARNING or size > _TOO_MANY or os.getpid() != self._process:
+            self.flush()
+        elif size > _MANY:
+            self._wanted.set()
+
+    def write(self, text: str) -> None:
+        """Add a text as it is."""
+        if self._descriptor is not None:
+            with self._adding:
+                self._add(f"{text.rstrip()}\n".encode(errors="backslashreplace"))
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been gathered."""
+        with self._writing:
+            with self._adding:
+                gathered, self._gathered, self._size = self._gathered, [], 0
+            if os.getpid() != self._process:
+                # A fork has what was gathered before it, and so has its parent, who writes it.
+                gathered = gathered[-1:]
+            if self._descriptor is not None and gathered:
+                self._write(b"".join(gathered))
+
+    def close(self) -> None:
+        """Write everything, and end."""
+        self._closed = True
+        self._wanted.set()
+        if self._descriptor is not None:
+            if os.getpid() == self._process:
+                self._thread.join()
+            self.flush()
+            with self._writing:
+                self._shut()
+
+    def _add(self, line: bytes) -> None:
+        self._gathered.append(line)
+        self._size += len(line)
+
+    def _write(self, content: bytes) -> None:
+        assert self._descriptor is not None
+        written = 0
+        try:
+            while written < len(content):
+                written += os.write(self._descriptor, content[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                # No half lines.
+                begun = written - (content.rfind(b"\n", 0, written) + 1)
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - begun)
+            self._gave_up(error)
+
+    def _shut(self) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = None
+
+    def _gave_up(self, error: OSError) -> None:
+        self._shut()
+        if self._complain is not None:
+            self._complain(f"log file '{self.path}' can't be written, and the run goes on without: {error.strerror}")
+        self._complain = None
+
+    def _work(self) -> None:
+        while not self._closed:
+            self._wanted.wait(FLUSH)
+            self._wanted.clear()
+            self.flush()

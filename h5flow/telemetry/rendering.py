@@ -1,0 +1,158 @@
+"""Lines of events: structlog's loggers, with msgspec's encoder for JSON and columns for people.
+
+structlog is imported when there is a first line to write: that costs a good part of a start.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from h5flow.telemetry.events import SCHEMA_VERSION, Event, Log, RunFailed, fields_of
+from h5flow.telemetry.journal import Identity
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+#: Writes a line, which ends itself.
+Write = Callable[[bytes], None]
+
+_LEVELS = (
+    (logging.CRITICAL, "critical"),
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+)
+_COLOURS = {
+    "CRITICAL": "\x1b[1;31m",
+    "ERROR": "\x1b[31m",
+    "WARNING": "\x1b[33m",
+    "INFO": "\x1b[32m",
+    "DEBUG": "\x1b[2m",
+}
+_FAINT, _PLAIN = "\x1b[2m", "\x1b[0m"
+
+
+def level_name(level: int) -> str:
+    """The standard level that a level belongs to."""
+    return next((name for least, name in _LEVELS if level >= least), "debug")
+
+
+class Lines:
+    """Renders events to lines that go to `write`, as JSON or, with `readable`, for people."""
+
+    def __init__(self, write: Write, *, readable: bool = False, colours: bool = False) -> None:
+        self._write = write
+        self._readable, self._colours = readable, colours
+        self._front: Any = None
+        self._bound: tuple[Identity | None, Any] = (None, None)
+
+    def write(self, event: Event, level: int, who: Identity) -> None:
+        """Write the line of an event."""
+        if self._bound[0] is not who:
+            self._bound = (who, self._logger().bind(**who._asdict()))
+        tell = getattr(self._bound[1], level_name(level))
+        if self._readable:
+            tell(str(event), **_shown(event))
+        else:
+            tell(event.name, **fields_of(event))
+
+    def _logger(self) -> Any:
+        if self._front is None:
+            import structlog
+
+            processors: list[Processor] = [self._for_people()] if self._readable else [_as_json]
+            self._front = structlog.wrap_logger(
+                _Target(self._write),
+                processors=processors,
+                wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+                context_class=dict,
+            )
+        return self._front
+
+    def _for_people(self) -> Processor:
+        from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter
+
+        def column(style: str = "", prefix: str = "", postfix: str = "") -> KeyValueColumnFormatter:
+            reset = _PLAIN if style else ""
+            return KeyValueColumnFormatter(None, style, reset, str, prefix=prefix, postfix=postfix)
+
+        faint = _FAINT if self._colours else ""
+        named = KeyValueColumnFormatter(faint, "", _PLAIN if faint else "", str)
+        render = ConsoleRenderer(
+            sort_keys=False,
+            columns=[
+                Column("", named),
+                Column("timestamp", column(faint)),
+                Column("rank", column(faint, prefix="rank ")),
+                Column("level", self._level_column),
+                Column("logger", column(faint, postfix=":")),
+                Column("event", column()),
+            ],
+        )
+
+        def rendered(logger: WrappedLogger, method: str, fields: EventDict) -> bytes:
+            line: EventDict = {"timestamp": datetime.now().astimezone().isoformat(" ", "milliseconds")[:-6]}
+            if fields["size"] > 1:
+                line["rank"] = fields["rank"]
+            for name in ("rank", "size", "host", "pid", "run_id", "workflow"):
+                fields.pop(name, None)
+            line["level"] = method.upper()
+            text = render(logger, method, {**line, **fields})
+            return f"{text}\n".encode(errors="backslashreplace")
+
+        return rendered
+
+    def _level_column(self, key: str, value: object) -> str:
+        colour = _COLOURS.get(str(value), "") if self._colours else ""
+        return f"{colour}{value}{_PLAIN if colour else ''}"
+
+
+class _Target:
+    """The logger under structlog's: it has a method for each level, and all do the same."""
+
+    def __init__(self, write: Write) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = write
+
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def _as_json(_logger: WrappedLogger, method: str, fields: EventDict) -> bytes:
+    name = fields.pop("event")
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    line = {"timestamp": f"{now[:-6]}Z", "level": method, "event": name, "schema_version": SCHEMA_VERSION, **fields}
+    try:
+        return _encoder.encode(line) + b"\n"
+    except UnicodeEncodeError:  # a file name, say, that is no text
+        return _encoder.encode(_encodable(line)) + b"\n"
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _shown(event: Event) -> dict[str, Any]:
+    """What people get to see of an event besides its words."""
+    shown: dict[str, Any] = {}
+    if isinstance(event, Log):
+        shown["logger"] = event.logger
+        if event.stage is not None:
+            shown["stage"] = event.stage
+        if event.start is not None and event.stop is not None:
+            shown["slice"] = f"{event.start}:{event.stop}"
+        if event.exception is not None:
+            shown["exception"] = event.exception
+    elif event.LOGGER is not None:
+        shown["logger"] = event.LOGGER
+    if isinstance(event, RunFailed):
+        shown["exception"] = event.traceback.rstrip("\n")
+    return shown

@@ -1,0 +1,76 @@
+"""The state of a loop that is running, as whoever asks now and then gets it: progress, metrics, `queue.stats`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from h5flow.telemetry.events import ActorTotals, Progress, QueueStats
+from h5flow.telemetry.journal import emit, is_heard
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue between two actors, named for who fills it; times are in seconds, since the loop began."""
+
+    name: str
+    depth: int
+    occupancy: int
+    highest: int
+    puts: int
+    gets: int
+    put_wait: float
+    get_wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """How far a loop is on this rank. Looked at from any thread, so figures may be of slightly different moments."""
+
+    slices: int = 0
+    rows: int = 0
+    #: Since the loop began.
+    seconds: float = 0.0
+    #: Slices on their way, and what they are charged for in bytes.
+    in_flight: int = 0
+    in_flight_bytes: int = 0
+    #: What slices that are done held in their caches, in bytes, as far as that was looked at.
+    bytes: int = 0
+    reloads: int = 0
+    #: Whether slices run one at a time, and whether one batch at a time.
+    single: bool = False
+    alone: bool = False
+    #: In the order in which a slice passes them.
+    actors: dict[str, ActorTotals] = field(default_factory=dict)
+    queues: tuple[QueueState, ...] = ()
+
+
+def tell_queues(state: RunState) -> None:
+    """Tell what each queue has seen."""
+    if not is_heard(QueueStats, QueueStats.LEVEL):
+        return
+    for queue in state.queues:
+        emit(
+            QueueStats(
+                queue=queue.name,
+                depth=queue.depth,
+                occupancy=queue.occupancy,
+                highest=queue.highest,
+                puts=queue.puts,
+                gets=queue.gets,
+                put_wait_s=queue.put_wait,
+                get_wait_s=queue.get_wait,
+            )
+        )
+
+
+def tell_progress(state: RunState) -> None:
+    """Tell how far the loop is."""
+    emit(
+        Progress(
+            slices=state.slices,
+            rows=state.rows,
+            seconds=state.seconds,
+            in_flight=state.in_flight,
+            in_flight_bytes=state.in_flight_bytes,
+        )
+    )

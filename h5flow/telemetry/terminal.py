@@ -1,0 +1,113 @@
+"""What is told on standard error: readable on a terminal, JSON elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from h5flow.telemetry.events import VERDICTS, Event, Log
+from h5flow.telemetry.journal import Identity, Journal, add_sink, remove_sink, speaker
+from h5flow.telemetry.rendering import Lines
+from h5flow.telemetry.standard import Records
+
+Format = Literal["json", "console", "auto"]
+
+#: Above all levels.
+NEVER = 1000
+
+
+class Terminal:
+    """The sink of the command: rank 0 tells what is of a `level`, other ranks warnings and errors only.
+
+    With the format `json` all lines are JSON, and those that the command says otherwise, too.
+    """
+
+    journal: Journal | None = None
+
+    def __init__(self, rank: int = 0) -> None:
+        self._rank = rank
+        self._wanted = self._least = logging.WARNING
+        self._quiet = False
+        self._lock = threading.Lock()
+        self._muted = 0
+        self.format: Format = "auto"
+        self._lines: Lines | None = None
+
+    def set_up(self, level: int, quiet: bool) -> None:
+        """Tell what is of a level; on plain success say nothing, if that shall be `quiet`."""
+        self._wanted = level
+        self._least = level if self._rank == 0 else max(level, logging.WARNING)
+        self._quiet = quiet
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """While events, and with them what the standard library logs, are told here."""
+        root = logging.getLogger()
+        before, records = root.level, None if root.handlers else Records()
+        if records is not None:
+            root.addHandler(records)
+            root.setLevel(self._wanted)
+        add_sink(self)
+        try:
+            yield
+        finally:
+            remove_sink(self)
+            if records is not None:
+                root.removeHandler(records)
+                root.setLevel(before)
+
+    @property
+    def all_json(self) -> bool:
+        """Whether the command itself says what it says in JSON."""
+        return self.format == "json"
+
+    def use(self, format: Format) -> None:
+        """Write in a format from now on."""
+        self.format, self._lines = format, None
+
+    def level(self, event: type[Event]) -> int:
+        """From which level on it takes an event."""
+        if self._muted:
+            return NEVER
+        if event in VERDICTS:
+            return (logging.WARNING if self._quiet else logging.INFO) if self.all_json else NEVER
+        return NEVER if event.SHOWN is not None and self._least > event.SHOWN else self._least
+
+    def take(self, event: Event, level: int, who: Identity) -> None:
+        """Write the line of an event."""
+        if isinstance(event, Log) and event.logger == "print":
+            return  # it has been printed
+        with self._lock:
+            if self._lines is None:
+                is_terminal = sys.stderr.isatty()
+                readable = self.format == "console" or (self.format == "auto" and is_terminal)
+                self._lines = Lines(_write, readable=readable, colours=is_terminal)
+            self._lines.write(event, level, who)
+
+    def say(self, line: str, level: int = logging.INFO) -> None:
+        """Say a line of the command's own, which isn't told otherwise."""
+        if not self.all_json:
+            sys.stderr.write(f"{line}\n")
+            return
+        self.take(Log(logger="h5flow-async", message=line), level, speaker())
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """While nothing but the command's own lines is written."""
+        self._muted += 1
+        try:
+            yield
+        finally:
+            self._muted -= 1
+
+
+def _write(line: bytes) -> None:
+    # Nobody may be reading any more.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(line.decode())
+        sys.stderr.flush()

@@ -1,0 +1,45 @@
+"""Telling now and then how a loop is doing."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from h5flow.telemetry.journal import Journal
+from h5flow.telemetry.state import RunState, tell_progress, tell_queues
+
+#: How often queues and progress are told, in seconds.
+QUEUES, PROGRESS = 5.0, 30.0
+
+
+class Ticker:
+    """Calls functions with the state of the journal's loop every so many seconds, in a thread of its own."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._ended = threading.Event()
+        self._dues: list[tuple[float, Callable[[RunState], None]]] = [(QUEUES, tell_queues), (PROGRESS, tell_progress)]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While it does."""
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=lambda: context.run(self._work), name="h5flow ticker", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+
+    def _work(self) -> None:
+        last = [time.monotonic()] * len(self._dues)
+        while not self._ended.wait(0.5):
+            state = self._journal.state
+            for number, (period, tell) in enumerate(self._dues):
+                if state is not None and time.monotonic() - last[number] >= period:
+                    last[number] = time.monotonic()
+                    tell(state())
