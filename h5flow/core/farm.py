@@ -149,9 +149,8 @@ def _work_with_others(
     rank = world.Get_rank()
     queue = RankQueue[Outcome | Stop](world.Dup(), Dealer(to_do, ledger.receive) if rank == 0 else None)
     if orders.ranks_per_file == 1:
-        _Worker(
-            configs, tasks, orders, overwrite, signals, queue.take, terminal, MPI.COMM_SELF, f" (on rank {rank})"
-        ).work()
+        named = f" (on rank {rank})"
+        _Worker(configs, tasks, orders, overwrite, signals, queue.take, terminal, MPI.COMM_SELF, named).work()
     else:
         first = rank - rank % orders.ranks_per_file
         comm = MPI.Intracomm(world.Split(first))

@@ -48,7 +48,9 @@ def session(
     if comm is not None:
         rank, size = comm.Get_rank(), comm.Get_size()
         run_id = comm.bcast(run_id)
-    journal = Journal(identity(run_id, rank, size), sample=settings.sample)
+    journal = Journal(
+        identity(run_id, rank, size), every=1 / settings.sample if settings.sample < 1 else settings.sample
+    )
     pattern = settings.file if log_dir is None else f"{literal(log_dir)}/{{run_id}}/rank-{{rank:04d}}.jsonl"
     with ExitStack() as stack:
         stack.enter_context(journal.opened())

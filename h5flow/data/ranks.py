@@ -20,13 +20,13 @@ from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import H5FlowError, NotInFile
 from h5flow.ranks import Coordination, Round, packed, unpacked
+from h5flow.telemetry import emit
+from h5flow.telemetry.events import CollectiveStalled
 
 if TYPE_CHECKING:
     import threading
 
     from mpi4py.MPI import Intracomm
-
-_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -84,11 +84,11 @@ class Ranks:
             if seconds < warned:
                 warned = 0.0
             if abort is not None and seconds > abort:
-                _log.error("ended after %.0f s of waiting for %s", seconds, "; ".join(late(names)))
+                emit(CollectiveStalled(seconds=seconds, waiting_for=late(names), ended=True), logging.ERROR)
                 mpi.end_all(1)
             if seconds > warned + warning:
                 warned = seconds
-                _log.warning("ranks have been waiting for %.0f s for %s", seconds, "; ".join(late(names)))
+                emit(CollectiveStalled(seconds=seconds, waiting_for=late(names)))
 
         self.coordination.stalled = stalled
 

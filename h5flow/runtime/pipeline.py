@@ -91,7 +91,7 @@ class Pipeline:
         self._depths = depths
         source = generator.dset_name
         stages = [step.stage.name for step in steps]
-        self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source, stages)
+        self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source)
         self._loaders = [Worker(f"h5flow loader {number + 1}") for number in range(loaders)]
         self._writer = Worker("h5flow writer")
         names = ["generator", "prefetch", *stages]

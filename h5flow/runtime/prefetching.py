@@ -81,11 +81,8 @@ class Forecast:
 class Loading:
     """Loads for the stages: ahead of time what is early, at its moment what is late or has changed since."""
 
-    def __init__(
-        self, loader: RequirementLoader, forecast: Forecast, tracer: Tracer, source: str, stages: Sequence[str]
-    ) -> None:
+    def __init__(self, loader: RequirementLoader, forecast: Forecast, tracer: Tracer, source: str) -> None:
         self._loader = loader
-        self._stages = stages
         self._forecast = forecast
         self._tracer = tracer
         self._source = source
@@ -119,10 +116,10 @@ class Loading:
 
     def fill(self, item: Slice, step: Step) -> None:
         """Bring the cache up to what a stage requires; called in its scene."""
-        load = self._load_for(item) if item.prefetched or not self.warm else None
+        load = self._load_for(item, step) if item.prefetched or not self.warm else None
         self._loader.update(item.cache, self._source, item.rows, step.requirements, load)
 
-    def _load_for(self, item: Slice) -> Load:
+    def _load_for(self, item: Slice, step: Step) -> Load:
         def load(requirement: Requirement | None, source: str, rows: slice) -> Any:
             name = source if requirement is None else requirement.name
             value = item.prefetched.pop(name, None)
@@ -134,7 +131,7 @@ class Loading:
                     return taken
                 value.value = None
                 self.reloads += 1
-                self._tell_reload(item, name)
+                _tell_reload(item, step, name)
             acting = scene.get()
             assert acting is not None
             acting.footprint = set()
@@ -146,13 +143,12 @@ class Loading:
 
         return load
 
-    def _tell_reload(self, item: Slice, name: str) -> None:
-        if is_heard(RequirementReloaded, RequirementReloaded.LEVEL):
-            acting = scene.get()
-            assert acting is not None
-            start, stop = bounds(item.rows)
-            stage = self._stages[acting.position - 1]
-            emit(RequirementReloaded(requirement=name, stage=stage, slice_index=item.number, start=start, stop=stop))
+
+def _tell_reload(item: Slice, step: Step, name: str) -> None:
+    if is_heard(RequirementReloaded, RequirementReloaded.LEVEL):
+        start, stop = bounds(item.rows)
+        stage = step.stage.name
+        emit(RequirementReloaded(requirement=name, stage=stage, slice_index=item.number, start=start, stop=stop))
 
 
 def size_of(values: Iterable[Any]) -> int:

@@ -1,6 +1,7 @@
 """The vocabulary of events: what a run tells, and with which fields.
 
-Every line of a JSON log is one of these events with the fields of `Envelope` before its own. Times and durations end
+Every line of a JSON log is one of these events with the fields of `Envelope` before its own, and with a `message` for
+people unless it comes in masses. Times and durations end
 in `_s` and are in seconds, sizes are in bytes. `began_s` counts from the beginning of the job on that rank, to which
 `run.start` belongs. `events.schema.json` beside this module says the same as JSON Schema.
 
@@ -426,6 +427,11 @@ EVENTS: dict[str, type[Event]] = {
     str(event.__struct_config__.tag): event
     for event in sorted(Event.__subclasses__(), key=lambda event: event.__name__)
 }
+
+
+def worded(event: Event) -> dict[str, str]:
+    """The message for people, for events that don't come in masses."""
+    return {} if event.SHOWN is not None or isinstance(event, Log) else {"message": str(event)}
 
 
 def fields_of(event: Event) -> dict[str, Any]:

@@ -77,14 +77,14 @@ class Journal:
     acting: Callable[[], Acting | None] = lambda: None
     #: Whether somebody wants slices to be measured.
     measured: bool = False
-    #: Of `slice.done`, one of so many is told, evenly: 1 for all of them.
-    sample: float = 1.0
+    #: Of so many slices one is told.
+    every: float = 1.0
     #: The state of the loop that is running, for whoever asks now and then.
     state: Callable[[], RunState] | None = None
 
     def in_sample(self, number: int) -> bool:
         """Whether the slice of this number is told."""
-        return self.sample <= 1.0 or int(number / self.sample) != int((number - 1) / self.sample) or number == 0
+        return self.every <= 1.0 or number == 0 or int(number / self.every) != int((number - 1) / self.every)
 
     @contextmanager
     def opened(self) -> Iterator[Journal]:

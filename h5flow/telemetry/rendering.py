@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from h5flow.telemetry.events import SCHEMA_VERSION, Event, Log, RunFailed, fields_of
+from h5flow.telemetry.events import SCHEMA_VERSION, Event, Log, RunFailed, fields_of, worded
 from h5flow.telemetry.journal import Identity
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Lines:
         if self._readable:
             tell(str(event), **_shown(event))
         else:
-            tell(event.name, **fields_of(event))
+            tell(event.name, **worded(event), **fields_of(event))
 
     def _logger(self) -> Any:
         if self._front is None:

@@ -29,7 +29,8 @@ def schema() -> dict[str, Any]:
     envelope["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
     for event in events:
         part = parts[event.__name__]
-        part["properties"] = {**envelope["properties"], **part["properties"]}
+        message = {"message": {"type": "string"}} if event.SHOWN is None else {}
+        part["properties"] = {**envelope["properties"], **message, **part["properties"]}
         # Defaults are written like all other values.
         part["required"] = list(part["properties"])
     return {
