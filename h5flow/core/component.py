@@ -23,6 +23,9 @@ class Component:
         if self.size > 1:
             # One of its own, so that what components do at the same time can't meet.
             self.comm = data_manager.comm.Dup()
+            # The first pickled reduction on a communicator duplicates it with the GIL held (mpi4py #784), and what
+            # brings messages would stand still while others wait for them. Here all ranks are, anyway.
+            self.comm.allreduce(0)
 
     @cached_property
     def comm(self) -> Any:

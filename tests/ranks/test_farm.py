@@ -484,7 +484,12 @@ class TestSignals:
         try:
             wait_until(lambda: len(list((tmp_path / "reco").glob("*.h5.log"))) > count // group, process)
             time.sleep(0.15)
-            process.send_signal(number)
+            if count > 1:
+                from conftest import send_signal
+
+                send_signal(process, number)
+            else:
+                process.send_signal(number)
             _, err = process.communicate(timeout=30)
         finally:
             if process.poll() is None:
