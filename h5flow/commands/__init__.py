@@ -13,6 +13,8 @@ from h5flow.telemetry.terminal import Terminal
 
 #: The names of the commands, and what each does.
 COMMANDS = {
+    "plan": "what a job would do, without doing it",
+    "check": "whether workflows, classes, input and references are in order",
     "inspect": "what is in a file, and what made it",
     "rerun": "run again what made a file, and say what is different now",
 }

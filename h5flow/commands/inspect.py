@@ -9,6 +9,7 @@ from datetime import datetime
 
 import msgspec
 
+from h5flow.commands.sizes import shown_size
 from h5flow.core import provenance
 from h5flow.core.provenance import RunRecord
 from h5flow.data.inspection import DatasetFacts, FileFacts, inspected, opened
@@ -61,7 +62,7 @@ def _is_complete(runs: Iterable[RunRecord]) -> bool | None:
 def _text(report: Report) -> Iterator[str]:
     file = report.file
     state = {True: "complete", False: "NOT COMPLETE: a run that wrote it is at work, or has failed", None: ""}
-    yield ", ".join(filter(None, [file.path, _size(file.bytes), state[report.complete]]))
+    yield ", ".join(filter(None, [file.path, shown_size(file.bytes), state[report.complete]]))
     yield ""
     if not file.datasets:
         yield "no datasets"
@@ -96,8 +97,8 @@ def _tree(datasets: Iterable[DatasetFacts]) -> Iterator[str]:
         lines += [["  " * depth + group + "/"] for depth, group in enumerate(groups) if depth >= same]
         shape = "" if not dataset.row_shape else f" x {' x '.join(map(str, dataset.row_shape))}"
         rows = "scalar" if dataset.rows is None else f"{dataset.rows:,}{shape} rows"
-        stored = f" as {_size(dataset.stored_bytes)} ({dataset.compression})" if dataset.compression else ""
-        lines.append(["  " * len(groups) + name, rows, _size(dataset.bytes) + stored, dataset.type])
+        stored = f" as {shown_size(dataset.stored_bytes)} ({dataset.compression})" if dataset.compression else ""
+        lines.append(["  " * len(groups) + name, rows, shown_size(dataset.bytes) + stored, dataset.type])
         # A dataset may have others below its own name.
         above = [*groups, name]
     return _columns(lines)
@@ -124,7 +125,7 @@ def _run(number: int, run: RunRecord) -> Iterator[str]:
     yield f"run {number}: {run.run_id}, {run.status}, began {run.started[:19]}Z on {run.host}, {ranks}{took}"
     yield "  " + ", ".join(f"{name} {version}" for name, version in run.versions.items())
     for given in run.inputs:
-        size = "missing" if given.size is None else _size(given.size)
+        size = "missing" if given.size is None else shown_size(given.size)
         yield f"  input {given.path}, {size}" + (f", of {given.modified[:19]}Z" if given.modified else "")
     for workflow in run.workflows:
         yield (
@@ -162,13 +163,3 @@ def _escaped(text: str) -> str:
 
 def _count(number: int | None) -> str:
     return "?" if number is None else f"{number:,}"
-
-
-def _size(size: int) -> str:
-    """A number of bytes as it is shown to users."""
-    value, unit = float(size), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import time
@@ -223,17 +224,27 @@ class H5FlowManager:
 
     def init(self) -> None:
         """Call `init` of resources, generator and stages, in this order."""
-        source = self.generator.dset_name
         if self._provenance is not None:
             found = [
                 record_of(_ROLES[base], section.key, _class_of(section, base)) for section, base in self._components()
             ]
             self._provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
+        for _, _, begin in self.components():
+            begin()
+
+    def components(self) -> Iterator[tuple[Component, Where, Callable[[], None]]]:
+        """Resources, generator and stages: each with where it is from, and what calls its `init`."""
+        source = self.generator.dset_name
         for resource, where in self._resources:
-            self._together(BEFORE, None, where, resource, resource.init, source)
-        self._together(BEFORE, 0, self._generator_where, self.generator, self.generator.init)
+            yield (
+                resource,
+                where,
+                functools.partial(self._together, BEFORE, None, where, resource, resource.init, source),
+            )
+        where, generator = self._generator_where, self.generator
+        yield generator, where, functools.partial(self._together, BEFORE, 0, where, generator, generator.init)
         for position, (stage, where, _) in enumerate(self._stages, start=1):
-            self._together(BEFORE, position, where, stage, stage.init, source)
+            yield stage, where, functools.partial(self._together, BEFORE, position, where, stage, stage.init, source)
 
     def run(self) -> None:
         """Run all stages on each slice, until all ranks have no more.

@@ -336,6 +336,18 @@ class DataFile:
         found = (self._known_reference(name, other) for other in sorted(others))
         return [reference for reference in found if reference is not None]
 
+    def paths(self) -> list[str]:
+        """Absolute paths of all datasets, in either file."""
+        found: list[str] = []
+
+        def note(path: str, item: h5py.HLObject) -> None:
+            if isinstance(item, h5py.Dataset):
+                found.append("/" + path)
+
+        for storage in self._searched():
+            storage.file.visititems(note)
+        return found
+
     def regions_of(self, name: str) -> list[RegionTable]:
         """The region tables that have as many rows as a dataset."""
         tables = (table for reference in self.references_of(name) for table in reference.regions)

@@ -189,6 +189,13 @@ class H5FlowDataManager:
         """Whether there is a region table for the rows of `parent` in references to `child`."""
         return self.ref_exists(parent, child)
 
+    def paths(self) -> list[str]:
+        """Absolute paths of all datasets, also of those that are going to be dropped."""
+        with self._file.lock:
+            if self._file.observer is not None:
+                self._file.observer.everything("the names of all datasets")
+            return self._file.paths()
+
     def attr_exists(self, name: str, key: str) -> bool:
         """Whether the group of a dataset has an attribute."""
         with self._file.lock:

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5a, h5d, h5p, h5s
 
 from h5flow.data.storage.base import Array
+from h5flow.data.storage.likeness import copy_structure
 from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
 
@@ -121,8 +121,7 @@ class RemoteStorage(SerialStorage):
         self._original = None
         if likeness is not None:
             with open_file(likeness, "r", locking=False) as file:
-                _copy_attributes(file["/"], self.file["/"])
-                _copy_structure(file, self.file)
+                copy_structure(file, self.file)
         if original is not None:
             self._original = SerialStorage(original, "r", locking=False)
 
@@ -150,40 +149,3 @@ class RemoteStorage(SerialStorage):
     def give_up(self) -> None:
         """Let go of everything."""
         self.close()
-
-
-def _copy_structure(source: h5py.Group, target: h5py.Group) -> None:
-    """Groups and datasets below a group, without rows; links to objects that have been met are links again."""
-    for name in source:
-        link = source.get(name, getlink=True)
-        if isinstance(link, h5py.SoftLink | h5py.ExternalLink):
-            target[name] = link
-            continue
-        found = source[name]
-        if isinstance(found, h5py.Group):
-            made = target.create_group(name)
-            _copy_attributes(found, made)
-            _copy_structure(found, made)
-        elif isinstance(found, h5py.Dataset):
-            _copy_dataset(found, target, name)
-
-
-def _copy_dataset(source: h5py.Dataset, target: h5py.Group, name: str) -> None:
-    creation = source.id.get_create_plist()
-    if creation.get_layout() == h5d.CONTIGUOUS:
-        creation = h5p.create(h5p.DATASET_CREATE)  # it may lie in a file of its own
-    creation.set_alloc_time(h5d.ALLOC_TIME_LATE)
-    made = h5py.Dataset(h5d.create(target.id, name.encode(), source.id.get_type(), source.id.get_space(), creation))
-    _copy_attributes(source, made)
-
-
-def _copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:
-    for number in range(h5a.get_num_attrs(source.id)):
-        attribute = h5a.open(source.id, index=number)
-        kind, space = attribute.get_type(), attribute.get_space()
-        made = h5a.create(target.id, attribute.name, kind, space)
-        if space.get_simple_extent_type() == h5s.NULL:
-            continue
-        values = np.empty(attribute.shape, attribute.dtype)
-        attribute.read(values, kind)
-        made.write(values, kind)

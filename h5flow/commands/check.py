@@ -1,0 +1,85 @@
+"""`h5flow-async check`: whether workflows, classes, input and references are in order."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from h5flow.core.h5_flow_manager import with_found_classes
+from h5flow.core.planning import MISSING, Plan, plan
+from h5flow.data.inspection import opened
+from h5flow.data.soundness import unsound
+from h5flow.errors import DiscoveryError, H5FlowError
+from h5flow.telemetry.terminal import Terminal
+from h5flow.workflow import Document, WorkflowConfig, check_all, load
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="h5flow-async check",
+        description="Check workflow files, the classes that they name, that the input has what they require, and that"
+        " its references lead somewhere. Components are made and their init is called, on a likeness of the input"
+        " without rows; nothing is written. Exit code 2 if anything is wrong, each on a line with its place.",
+    )
+    result.add_argument("workflows", nargs="+", metavar="WORKFLOW.yaml", help="workflow files, in order")
+    result.add_argument("-i", "--input", metavar="IN.h5", help="the input")
+    result.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override")
+    result.add_argument("--no-references", action="store_true", help="don't read the references of the input")
+    result.add_argument("-q", "--quiet", action="store_true", help="say nothing if nothing is wrong")
+    result.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv for everything")
+    return result
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> int:
+    """Say what is wrong; returns the exit code."""
+    documents = [load(path) for path in options.workflows]
+    configs = check_all(documents, options.overrides)
+    source = options.input or configs[0].run.input
+    problems = list(_wrong_classes(configs))
+    if not problems:
+        try:
+            found = plan(configs, configs[0].run.output, source)
+        except H5FlowError as error:
+            problems.append(str(error))
+        else:
+            problems += _missing(documents, found)
+            for sentence in _untried(found):
+                terminal.say(f"h5flow-async: {sentence}")
+    if source is not None and not problems and not options.no_references:
+        with opened(source) as file:
+            problems += [f"{source}: {sentence}" for sentence in unsound(file)]
+    for problem in problems:
+        sys.stderr.write(f"h5flow-async: {problem}\n")
+    if not problems and not options.quiet:
+        stages = sum(len(config.stages) for config in configs)
+        terminal.say(
+            f"{', '.join(options.workflows)}: nothing is wrong; {stages} stages" + (f", {source}" if source else "")
+        )
+    return 2 if problems else 0
+
+
+def _wrong_classes(configs: Sequence[WorkflowConfig]) -> Iterator[str]:
+    for config in configs:
+        try:
+            with_found_classes(config)
+        except DiscoveryError as error:
+            yield str(error)
+
+
+def _missing(documents: Sequence[Document], found: Plan) -> Iterator[str]:
+    """Requirements that no file and no component provides, each at its place."""
+    for document, workflow in zip(documents, found.workflows, strict=True):
+        for stage in workflow.stages:
+            key = stage.name.partition("'")[2].rstrip("'")
+            for number, need in enumerate(stage.requires):
+                if need.when == MISSING:
+                    yield f"{document.place(key, 'requires', number)}: {key}.requires[{number}]: {need.why}"
+
+
+def _untried(found: Plan) -> Iterator[str]:
+    for workflow in found.workflows:
+        for component in (*workflow.resources, workflow.generator, *workflow.stages):
+            if component.problem:
+                yield f"not wrong, but its init could not be tried without rows: {component.problem}"

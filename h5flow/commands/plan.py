@@ -1,0 +1,139 @@
+"""`h5flow-async plan`: what a job would do, without doing it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from h5flow.commands.sizes import shown_size
+from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
+from h5flow.errors import UsageError
+from h5flow.telemetry.terminal import Terminal
+from h5flow.workflow import check_all, load
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="h5flow-async plan",
+        description="Show what would run: components, actors and queues, when each requirement is loaded and why, who"
+        " waits for whom. Components are made and their init is called, on a likeness of the input without rows;"
+        " nothing is written.",
+    )
+    result.add_argument("workflows", nargs="+", metavar="WORKFLOW.yaml", help="workflow files, in order")
+    result.add_argument("-i", "--input", metavar="IN.h5", help="the input")
+    result.add_argument("-o", "--output", metavar="OUT.h5", help="the output that is meant")
+    result.add_argument("-s", "--start", type=int, metavar="ROW", help="first row of the source")
+    result.add_argument("-e", "--end", type=int, metavar="ROW", help="row to stop before")
+    result.add_argument("-z", "--compression", choices=("gzip", "lzf"), help="compress new datasets")
+    result.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override")
+    result.add_argument("--format", choices=("text", "json", "mermaid"), default="text", help="default: text")
+    result.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv for everything")
+    return result
+
+
+def run(options: argparse.Namespace, _: Terminal) -> int:
+    """Print the plan."""
+    configs = check_all([load(path) for path in options.workflows], options.overrides)
+    defaults = configs[0].run
+    start, end = options.start, options.end
+    source = options.input or defaults.input
+    if source is not None and any(sign in source for sign in "*?["):
+        raise UsageError(f"input '{source}' is a pattern: give one of its files, -i FILE")
+    found = plan(
+        configs,
+        options.output or defaults.output,
+        source,
+        defaults.start if start is None else start,
+        defaults.end if end is None else end,
+        options.compression,
+    )
+    if options.format == "json":
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
+    else:
+        text = "\n".join(_text(found) if options.format == "text" else _mermaid(found))
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _text(found: Plan) -> Iterator[str]:
+    yield f"input     {found.input or 'none'}"
+    yield f"output    {found.output or 'not given'}" + (f", {found.compression}" if found.compression else "")
+    yield f"storage   serial on one rank; on several {found.storage_on_ranks}, since {found.why_storage}"
+    for workflow in found.workflows:
+        yield ""
+        yield from _workflow(workflow)
+
+
+def _workflow(workflow: PlannedWorkflow) -> Iterator[str]:
+    slices = _count(workflow.slices)
+    yield f"{workflow.name}, {workflow.mode}"
+    yield (
+        f"  slices of '{workflow.source}': {slices} of {_count(workflow.rows_per_slice)} rows,"
+        f" {'?' if workflow.bytes_per_slice is None else 'about ' + shown_size(workflow.bytes_per_slice)} each;"
+        f" up to {workflow.max_in_flight} in flight"
+    )
+    for resource in workflow.resources:
+        yield from _component("", resource)
+    yield from _component("─▶ ", workflow.generator)
+    yield f"     │ {workflow.generator_depth} slices"
+    early = [need.name for stage in workflow.stages for need in stage.requires if need.when not in (LATE, MISSING)]
+    yield f"  ─▶ prefetcher: {workflow.loaders} loaders load {', '.join([workflow.source, *dict.fromkeys(early)])}"
+    yield f"     │ {workflow.prefetch_depth} slices"
+    for stage in workflow.stages:
+        yield from _component("─▶ ", stage)
+        for need in stage.requires:
+            size = "" if need.bytes is None else f", about {shown_size(need.bytes)} a slice"
+            yield f"       requires {need.name} ({' → '.join(need.path)}): {need.when}, {need.why}{size}"
+        for wait in stage.waits:
+            yield f"       waits {wait}"
+        yield f"     │ {stage.depth} slices"
+    yield "  ─▶ committer"
+    if workflow.drop:
+        yield f"  dropped at the end: {', '.join(workflow.drop)}"
+
+
+def _component(sign: str, component: PlannedComponent) -> Iterator[str]:
+    place = f" ({component.place})" if component.place else ""
+    yield f"  {sign}{component.name}{place}: {component.module}.{component.classname} {component.version}"
+    if component.source:
+        yield f"       from {component.source}"
+    if component.makes:
+        yield f"       makes {', '.join(component.makes)}"
+    if component.problem:
+        yield f"       its init could not be tried without rows: {component.problem}"
+
+
+def _mermaid(found: Plan) -> Iterator[str]:
+    """A diagram: actors with the depths of queues between them, and who has what of whom."""
+    yield "graph LR"
+    for number, workflow in enumerate(found.workflows):
+        stages = {stage.name: f"w{number}s{position}" for position, stage in enumerate(workflow.stages)}
+        yield f'  subgraph w{number}["{_escaped(workflow.name)}"]'
+        yield f'  w{number}g(["{_escaped(workflow.generator.name)}"])'
+        yield f'  w{number}p["prefetcher<br/>{workflow.loaders} loaders"]'
+        yield from (f'  {key}["{_escaped(name)}"]' for name, key in stages.items())
+        yield f'  w{number}c(["committer"])'
+        yield f"  w{number}g -->|{workflow.generator_depth}| w{number}p"
+        before, depth = f"w{number}p", workflow.prefetch_depth
+        for stage in workflow.stages:
+            yield f"  {before} -->|{depth}| {stages[stage.name]}"
+            before, depth = stages[stage.name], stage.depth
+        yield f"  {before} -->|{depth}| w{number}c"
+        for stage in workflow.stages:
+            for need in stage.requires:
+                maker = need.why.partition(" makes ")[0]
+                if need.when == LATE and maker in stages:
+                    yield f"  {stages[maker]} -.->|{_escaped(need.name)}| {stages[stage.name]}"
+        yield "  end"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"

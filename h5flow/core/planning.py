@@ -1,0 +1,381 @@
+"""What a job would do, found out without doing it.
+
+Components are made, and their `init` is called, on a likeness of the input that has no rows, in a folder of its own.
+So it is seen which datasets and references each of them makes; what it writes besides is only known when it runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import msgspec
+
+from h5flow.core.component import Component
+from h5flow.core.h5_flow_manager import H5FlowManager
+from h5flow.data import H5FlowDataManager
+from h5flow.data.inspection import FileFacts, inspected
+from h5flow.data.layout import is_reference
+from h5flow.data.output_file import OutputFile
+from h5flow.data.storage.choice import compressed_dataset, why_not_parallel
+from h5flow.data.storage.likeness import copy_structure
+from h5flow.data.storage.opening import open_file
+from h5flow.errors import NotInFile
+from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
+from h5flow.runtime.failure import Where
+from h5flow.runtime.pipeline import Depths
+from h5flow.runtime.telling import line
+from h5flow.workflow import Requirement, StageConfig, WorkflowConfig
+
+#: When a requirement is loaded: ahead of its slice, at the moment of its stage, or never since it isn't there.
+EARLY, LATE, MISSING = "early", "late", "missing"
+
+
+class PlannedRequirement(msgspec.Struct, frozen=True, kw_only=True):
+    """A requirement of a stage; `bytes` is what it is estimated to hold for a slice."""
+
+    name: str
+    path: tuple[str, ...]
+    index_only: bool
+    when: str
+    why: str
+    bytes: int | None
+
+
+class PlannedComponent(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource, the generator or a stage: its class, where that is, and what its `init` makes."""
+
+    name: str
+    classname: str
+    module: str
+    source: str
+    version: str
+    place: str
+    makes: tuple[str, ...] = ()
+    #: Why its `init` could not be tried.
+    problem: str | None = None
+
+
+class PlannedStage(PlannedComponent, frozen=True, kw_only=True):
+    """A stage, what it requires, and for whom it will wait; `depth` is that of the queue that it fills."""
+
+    requires: tuple[PlannedRequirement, ...]
+    waits: tuple[str, ...]
+    depth: int
+
+
+class PlannedWorkflow(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow: its actors in order, and what is known of its slices; unknown numbers are `None`."""
+
+    name: str
+    mode: str
+    source: str
+    rows: int | None
+    slices: int | None
+    rows_per_slice: int | None
+    bytes_per_slice: int | None
+    max_in_flight: str
+    generator: PlannedComponent
+    generator_depth: int
+    loaders: int
+    prefetch_depth: int
+    stages: tuple[PlannedStage, ...]
+    resources: tuple[PlannedComponent, ...]
+    drop: tuple[str, ...]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A job: workflows in order, and the storage of its output on one rank and on several."""
+
+    input: str | None
+    output: str | None
+    compression: str | None
+    storage_on_ranks: str
+    why_storage: str
+    workflows: tuple[PlannedWorkflow, ...]
+
+
+class _Likeness(OutputFile):
+    """An output that begins as a likeness of its source."""
+
+    def _start_with_copy_of(self, source: Path) -> str:
+        with (
+            open_file(str(source), "r", role="input", locking=False) as file,
+            h5py.File(self.working, "w", libver=("v110", "v110")) as likeness,
+        ):
+            copy_structure(file, likeness)
+        return str(source)
+
+
+def plan(
+    configs: Sequence[WorkflowConfig],
+    output_filename: str | None,
+    input_filename: str | None,
+    start: int | None = None,
+    end: int | None = None,
+    compression: str | None = None,
+) -> Plan:
+    """What the workflows would do, one after the other. Raises what a run would raise before its first slice."""
+    planned = []
+    with tempfile.TemporaryDirectory(prefix="h5flow-plan-") as folder:
+        # Components look at the name that the output will have.
+        output = _Likeness(str(Path(folder, Path(output_filename or "output.h5").name)))
+        facts = _facts(input_filename)
+        source = input_filename
+        for config in configs:
+            manager = H5FlowManager(config, output.path, source, start, end, mpi=False, output=output)
+            try:
+                planned.append(_planned(manager, config, facts))
+            finally:
+                manager.abandon()
+            source = output.path
+    compression = compression or configs[0].run.compression
+    against = why_not_parallel(compression)
+    if not against and (compressed := compressed_dataset(input_filename)):
+        against = f"dataset '{compressed}' of the input is compressed"
+    wanted = configs[0].runtime.storage
+    kind = ("single-writer" if against else "parallel") if wanted in ("auto", "serial") else wanted
+    why = against or "h5py is built with MPI, and nothing is compressed"
+    return Plan(
+        input=input_filename,
+        output=output_filename,
+        compression=compression,
+        storage_on_ranks=kind,
+        why_storage=why if wanted == "auto" else f"runtime.storage is {wanted}",
+        workflows=tuple(planned),
+    )
+
+
+def _facts(path: str | None) -> FileFacts | None:
+    if path is None or not h5py.is_hdf5(path):
+        return None
+    with open_file(path, "r", role="input", locking=False) as file:
+        return inspected(file, path, hidden="h5flow")
+
+
+def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | None) -> PlannedWorkflow:
+    """One workflow, whose components are tried."""
+    file = _Structure(manager.data_manager)
+    loops = isinstance(manager.generator, H5FlowDatasetLoopGenerator)
+    if loops and not file.exists(manager.generator.dset_name):
+        where = "the input" if facts is None else f"'{facts.path}'"
+        raise NotInFile(f"{config.name}: the source, dataset '{manager.generator.dset_name}', isn't in {where}")
+    makers: dict[str, int] = {}
+    made: list[PlannedComponent] = []
+    first_stage = len(config.resources) + 1
+    for number, (component, where, begin) in enumerate(manager.components()):
+        before, problem = file.content(), None
+        try:
+            begin()
+        except Exception as error:  # noqa: BLE001 - what users' code makes of a file without rows
+            problem = line(error)
+        new = sorted(file.content() - before)
+        makers |= dict.fromkeys(new, number - first_stage + 1)
+        made.append(_component(component, where, new, problem))
+    resources, generator, stages = made[: first_stage - 1], made[first_stage - 1], made[first_stage:]
+    depths = Depths(
+        4 if config.runtime.queue_depth == "auto" else int(config.runtime.queue_depth),
+        config.runtime.queues,
+        config.runtime.queue_depth == "auto",
+    )
+    source = manager.generator.dset_name
+    rows, chunk = _rows(manager)
+    if not rows and (facts is None or source not in {dataset.path for dataset in facts.datasets}):
+        rows = None  # a workflow before will make them
+    row_bytes = file.row_bytes(source)
+    needs = _Needs(file, facts, makers, [stage.name for stage in stages], source, chunk)
+    planned = []
+    for position, (stage, section) in enumerate(zip(stages, config.stages, strict=True), start=1):
+        requires = tuple(needs.planned(requirement, position) for requirement in section.requires)
+        planned.append(
+            PlannedStage(
+                **msgspec.structs.asdict(stage),
+                requires=requires,
+                waits=tuple(needs.waits(section, position)),
+                depth=depths.of(section.key),
+            )
+        )
+    sizes = {need.name: need.bytes for stage in planned for need in stage.requires}
+    if chunk is not None and row_bytes is not None:
+        sizes[source] = chunk * row_bytes
+    known = [size for size in sizes.values() if size is not None]
+    return PlannedWorkflow(
+        name=config.name,
+        mode=config.runtime.mode,
+        source=source,
+        rows=rows,
+        slices=None if rows is None or chunk is None else math.ceil(rows / chunk),
+        rows_per_slice=chunk,
+        bytes_per_slice=sum(known) if known else None,
+        max_in_flight=str(config.runtime.max_in_flight),
+        generator=generator,
+        generator_depth=depths.of("generator"),
+        loaders=config.runtime.loaders,
+        prefetch_depth=depths.of("prefetch"),
+        stages=tuple(planned),
+        resources=tuple(resources),
+        drop=config.flow.drop,
+    )
+
+
+def _component(component: Component, where: Where, makes: Sequence[str], problem: str | None) -> PlannedComponent:
+    kind = type(component)
+    return PlannedComponent(
+        name=where.component,
+        classname=kind.__name__,
+        module=kind.__module__,
+        source=_source_of(kind),
+        version=str(component.class_version),
+        place=where.place,
+        makes=tuple(makes),
+        problem=problem,
+    )
+
+
+def _source_of(kind: type) -> str:
+    try:
+        file, first = inspect.getsourcefile(kind), inspect.getsourcelines(kind)[1]
+    except (OSError, TypeError):
+        return ""
+    return "" if file is None else f"{file}:{first}"
+
+
+def _rows(manager: H5FlowManager) -> tuple[int | None, int | None]:
+    """The rows that are looped over, and how many make a slice, as far as that is known before."""
+    generator = manager.generator
+    if not isinstance(generator, H5FlowDatasetLoopGenerator) or generator.end_position is None:
+        return None, None
+    rows = max(0, generator.end_position - (generator.start_position or 0))
+    chunk = generator.chunk_size
+    return rows, chunk if isinstance(chunk, int) else None
+
+
+class _Structure:
+    """What there is in the file of a manager: datasets by name, references as `parent → child`."""
+
+    def __init__(self, data_manager: H5FlowDataManager) -> None:
+        self._data_manager = data_manager
+
+    def content(self) -> set[str]:
+        """All datasets and references."""
+        found: set[str] = set()
+        for path in self._data_manager.paths():
+            if path.endswith("/data") and "/ref/" not in path:
+                found.add(path[1:].removesuffix("/data"))
+            elif is_reference(path):
+                parent, _, child = path[1:].removesuffix("/ref").partition("/ref/")
+                found.add(arrow(parent, child))
+        return found
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a dataset."""
+        return self._data_manager.dset_exists(name)
+
+    def reference(self, one: str, other: str) -> str | None:
+        """The references between two datasets, `None` if there are none."""
+        if not self._data_manager.ref_exists(one, other):
+            return None
+        return next(name for name in (arrow(one, other), arrow(other, one)) if name in self.content())
+
+    def row_bytes(self, name: str) -> int | None:
+        """The size of a row."""
+        if not self.exists(name):
+            return None
+        dataset = self._data_manager.get_dset(name)
+        return int(dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
+
+
+def arrow(parent: str, child: str) -> str:
+    """References as they are shown to users."""
+    return f"{parent} → {child}"
+
+
+class _Needs:
+    """What requirements are made of: who makes that, and how much it is."""
+
+    def __init__(
+        self,
+        file: _Structure,
+        facts: FileFacts | None,
+        makers: dict[str, int],
+        stages: Sequence[str],
+        source: str,
+        rows_per_slice: int | None,
+    ) -> None:
+        self._file = file
+        self._makers = makers
+        self._stages = stages
+        self._source = source
+        self._rows_per_slice = rows_per_slice
+        self._rows = {} if facts is None else {dataset.path: dataset.rows for dataset in facts.datasets}
+        self._counts = {} if facts is None else {arrow(ref.parent, ref.child): ref.count for ref in facts.references}
+
+    def planned(self, requirement: Requirement, position: int) -> PlannedRequirement:
+        """When a requirement of the stage at a position is loaded, and why then."""
+        resources, missing = self._made_of(requirement)
+        writers = [(self._makers.get(resource, 0), resource) for resource in resources]
+        before = [(maker, resource) for maker, resource in writers if 1 <= maker < position]
+        if missing:
+            when, why = MISSING, f"{missing}, and no init makes it: the stage gets None"
+        elif before:
+            maker, resource = max(before)
+            when, why = LATE, f"{self._stages[maker - 1]} makes '{resource}'"
+        else:
+            when, why = EARLY, "no stage before makes anything of it"
+        return PlannedRequirement(
+            name=requirement.name,
+            path=requirement.path,
+            index_only=requirement.index_only,
+            when=when,
+            why=why,
+            bytes=None if missing else self._bytes(requirement),
+        )
+
+    def waits(self, section: StageConfig, position: int) -> Iterator[str]:
+        """For whom a stage waits: those behind it that make what it requires."""
+        for requirement in section.requires:
+            for resource in self._made_of(requirement)[0]:
+                maker = self._makers.get(resource, 0)
+                if maker > position:
+                    yield f"for {self._stages[maker - 1]} on the slice before, which makes '{resource}'"
+
+    def _chain(self, requirement: Requirement) -> list[str]:
+        """The datasets from the source on; those that don't refer to it are read at the same rows."""
+        path = list(requirement.path)
+        if self._file.reference(self._source, path[0]) is not None:
+            path.insert(0, self._source)
+        return path
+
+    def _made_of(self, requirement: Requirement) -> tuple[list[str], str]:
+        """The datasets and references of a requirement, and what is missing, in words."""
+        chain = self._chain(requirement)
+        resources: list[str] = []
+        for name in chain:
+            if not self._file.exists(name):
+                return resources, f"dataset '{name}' isn't there"
+            resources.append(name)
+        for one, other in itertools.pairwise(chain):
+            reference = self._file.reference(one, other)
+            if reference is None:
+                return resources, f"there are no references between '{one}' and '{other}'"
+            resources.append(reference)
+        return resources, ""
+
+    def _bytes(self, requirement: Requirement) -> int | None:
+        """What a requirement is estimated to hold for a slice, from how many references the input has."""
+        count: float | None = self._rows_per_slice
+        chain = self._chain(requirement)
+        for one, other in itertools.pairwise(chain):
+            references = self._counts.get(arrow(one, other), self._counts.get(arrow(other, one)))
+            rows = self._rows.get(one)
+            if count is None or references is None or not rows:
+                return None
+            count *= references / rows
+        row: Any = 8 if requirement.index_only else self._file.row_bytes(chain[-1])
+        return None if count is None or row is None else round(count * row)

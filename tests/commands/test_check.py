@@ -1,0 +1,118 @@
+"""Checking workflows and their input before a run."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+
+def check(folder, *arguments, workflow="workflow.yaml"):
+    return folder.run("check", workflow, "-i", "in.h5", *arguments)
+
+
+def test_nothing_wrong(folder):
+    before = folder.names()
+    done = check(folder)
+    assert done.code == 0, done
+    assert done.err == "workflow.yaml: nothing is wrong; 1 stages, in.h5\n"
+    assert check(folder, "-q").err == ""
+    assert folder.names() == before
+
+
+def test_each_mistake_has_its_line(folder):
+    folder.write(
+        "wrong.yaml",
+        """\
+        flow: {source: raw, stages: [sum]}
+        sum:
+          classname: Sum
+          path: mine
+          requires:
+          - hits
+          - nowhere
+          - {name: far, path: [calib, raw]}
+        """,
+    )
+    done = check(folder, workflow="wrong.yaml")
+    assert done.code == 2
+    first, second = done.err.splitlines()
+    assert first.startswith("h5flow-async: wrong.yaml:7:5: sum.requires[1]: dataset 'nowhere' isn't there")
+    assert second.startswith("h5flow-async: wrong.yaml:8:5: sum.requires[2]: there are no references between 'calib'")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("sum.classname=Smu", "workflow.yaml:3: module 'mine' has no class 'Smu'"),
+        ("flow.stages=[smu]", "no section 'smu'"),
+        ("runtime.loaders=0", "runtime.loaders"),
+        ("flow.source=rwa", "workflow.yaml: the source, dataset 'rwa', isn't in 'in.h5'"),
+    ],
+)
+def test_what_else_can_be_wrong(folder, override, says):
+    done = check(folder, "--set", override)
+    assert done.code == 2, done
+    assert says in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_input_that_is_missing(folder):
+    done = folder.run("check", "workflow.yaml", "-i", "gone.h5")
+    assert done.code == 2
+    assert "'gone.h5' doesn't exist" in done.err
+
+
+def beyond(file):
+    file["raw/ref/hits/ref"][3] = (1, 99)
+
+
+def lost_dataset(file):
+    del file["calib/data"]
+
+
+def lost_regions(file):
+    del file["hits/ref/raw/ref_region"]
+
+
+def too_wide(file):
+    file["raw/ref/hits/ref_region"][4] = (0, 1000)
+
+
+def too_narrow(file):
+    regions = file["raw/ref/hits/ref_region"][:]
+    regions["stop"][4] = regions["start"][4]
+    file["raw/ref/hits/ref_region"][:] = regions
+
+
+def too_short(file):
+    regions = file["hits/ref/calib/ref_region"][:10]
+    del file["hits/ref/calib/ref_region"]
+    file["hits/ref/calib/ref_region"] = regions
+
+
+def no_pairs(file):
+    del file["raw/ref/hits/ref"]
+    file["raw/ref/hits/ref"] = np.zeros(4)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (beyond, "references 'raw' → 'hits': 1 of 20 point past the 20 rows of 'hits', first entry 3"),
+        (lost_dataset, "references 'hits' → 'calib': dataset 'calib' isn't there"),
+        (lost_regions, "references 'raw' → 'hits': there is no region table for the rows of 'hits'"),
+        (too_wide, "references 'raw' → 'hits': the region of row 4 of 'raw' is 0:1000, there are 20 entries"),
+        (too_narrow, "references 'raw' → 'hits': entry 4 lies outside the region of row 4 of 'raw'"),
+        (too_short, "references 'hits' → 'calib': the region table of 'hits' has 10 rows, and none for row 10"),
+        (no_pairs, "references 'raw' → 'hits': '/raw/ref/hits/ref' has shape (4,) and type float64"),
+    ],
+)
+def test_damaged_references(folder, damage, says):
+    folder.write("other.yaml", "flow: {source: raw, stages: []}\n")
+    with h5py.File(folder.path / "in.h5", "r+") as file:
+        damage(file)
+    done = check(folder, workflow="other.yaml")
+    assert done.code == 2, done
+    assert says in done.err
+    assert check(folder, "--no-references", workflow="other.yaml").code == 0
