@@ -237,8 +237,7 @@ def _failed(error: BaseException, verbose: int, terminal: Terminal) -> int:
         return WRONG
     if terminal.all_json:
         if not is_told(error):
-            with terminal.told():
-                emit(failure_event(error))
+            emit(failure_event(error))
     else:
         if verbose or not isinstance(error, H5FlowError):
             sys.stderr.write(traceback_of(error))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from h5flow.runtime.stopping import Stopped
 from h5flow.runtime.telling import failure_event
 from h5flow.telemetry import Journal, emit
-from h5flow.telemetry.events import RunStart, RunStopped
-from h5flow.telemetry.journal import add_sink, identity, new_run_id, note_told, remove_sink
+from h5flow.telemetry.events import RunStart, RunStopped, SliceDone
+from h5flow.telemetry.journal import add_sink, identity, is_heard, new_run_id, note_told, remove_sink
 from h5flow.telemetry.log_file import LogFile
 from h5flow.telemetry.naming import filled, literal
 from h5flow.telemetry.standard import printing_told, records_told
@@ -56,6 +56,7 @@ def session(
         stack.enter_context(journal.opened())
         if pattern is not None:
             stack.enter_context(_log_file(filled(pattern, journal.identity), settings.level, journal))
+        journal.measured = journal.measured or is_heard(SliceDone, SliceDone.LEVEL)
         names = [config.name for config in configs]
         emit(
             RunStart(
