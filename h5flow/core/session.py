@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from h5flow.core.drawing import drawn
 from h5flow.runtime.stopping import Stopped
 from h5flow.runtime.telling import failure_event
 from h5flow.telemetry import Journal, emit
@@ -40,14 +41,15 @@ def session(
     output: str,
     input_filename: str | None,
     log_dir: str | None = None,
+    trace: str | None = None,
 ) -> Iterator[Journal]:
-    """While a job runs: it is told as the first workflow wants, or to a folder. Collective."""
+    """While a job runs: it is told as the first workflow wants, or to a folder, and drawn in a `trace`. Collective."""
     settings = configs[0].logging
     run_id = new_run_id()
     rank, size = 0, 1
     if comm is not None:
         rank, size = comm.Get_rank(), comm.Get_size()
-        run_id = comm.bcast(run_id)
+        run_id, trace = comm.bcast((run_id, trace))
     journal = Journal(
         identity(run_id, rank, size), every=1 / settings.sample if settings.sample < 1 else settings.sample
     )
@@ -56,6 +58,8 @@ def session(
         stack.enter_context(journal.opened())
         if pattern is not None:
             stack.enter_context(_log_file(filled(pattern, journal.identity), settings.level, journal))
+        if trace is not None:
+            stack.enter_context(drawn(journal, trace, comm))
         journal.measured = journal.measured or is_heard(SliceDone, SliceDone.LEVEL)
         names = [config.name for config in configs]
         emit(

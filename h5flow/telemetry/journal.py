@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from h5flow.telemetry.events import Event
     from h5flow.telemetry.state import RunState
+    from h5flow.telemetry.trace import Trace
 
 
 class Identity(NamedTuple):
@@ -79,6 +80,9 @@ class Journal:
     measured: bool = False
     #: Of so many slices one is told.
     every: float = 1.0
+    #: Where what is done is drawn, and how many workflows have been.
+    trace: Trace | None = None
+    workflows: int = 0
     #: The state of the loop that is running, for whoever asks now and then.
     state: Callable[[], RunState] | None = None
 
