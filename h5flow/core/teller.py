@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, time_writing
-from h5flow.runtime.timeline import Timeline
 from h5flow.runtime.tracing import acting_component
 from h5flow.telemetry import emit, journal_of
 from h5flow.telemetry.events import ComponentFinish, ComponentInit, WorkflowDone, WorkflowStart
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from h5flow.data import H5FlowDataManager
     from h5flow.runtime.failure import Where
     from h5flow.runtime.steps import Done
+    from h5flow.runtime.timeline import Timeline
     from h5flow.workflow import WorkflowConfig
 
 
@@ -39,6 +39,8 @@ class Teller:
                 self.measures = Measures(self._journal, self._stages)
         self.timeline: Timeline | None = None
         if self._journal is not None and self._journal.trace is not None and self.measures is not None:
+            from h5flow.runtime.timeline import Timeline
+
             number = self._journal.workflows
             prefix = f"{config.name}: " if number else ""
             self.timeline = Timeline(self._journal.trace, self._stages, self.measures, number, prefix)
@@ -106,8 +108,10 @@ class Teller:
             if self.timeline is not None:
                 self.timeline.count(always=True)
             if self._journal is not None:
+                last = state()
+                self._journal.ended = {**self._journal.ended, self._config.name: last}
                 self._journal.state = None
-                tell_queues(state())
+                tell_queues(last)
 
     def state(self, done: Done) -> RunState:
         """The state of a loop without queues."""
