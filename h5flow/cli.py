@@ -105,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--fail-fast", action="store_true", help="begin no more inputs when one has failed")
     running.add_argument("--nompi", action="store_true", help="don't use MPI")
     running.add_argument("--log-dir", metavar="DIR", help="write JSON logs to DIR/RUN_ID/rank-0000.jsonl and so on")
+    running.add_argument("--trace", metavar="OUT.json", help="draw what the run does, for ui.perfetto.dev")
     running.add_argument("-v", "--verbose", action="count", default=0, help="log more; -vv for everything")
     running.add_argument("-q", "--quiet", action="store_true", help="say nothing but warnings and errors")
     running.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
@@ -205,6 +206,7 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
         overwrite=options.overwrite,
         nompi=options.nompi,
         log_dir=options.log_dir,
+        trace=options.trace,
     )
     if not (options.quiet or terminal.all_json) and mpi.launched_rank() == 0:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
@@ -224,6 +226,8 @@ def _run_many(
     """Run the workflows on each of several inputs; returns the exit code."""
     from h5flow.core.farm import Orders, run_farm
 
+    if options.trace is not None:
+        raise UsageError("--trace is for a single input")
     orders = Orders(
         start=start,
         end=end,
@@ -251,8 +255,7 @@ def _failed(error: BaseException, verbose: int, terminal: Terminal) -> int:
         return WRONG
     if terminal.all_json:
         if not is_told(error):
-            with terminal.told():
-                emit(failure_event(error))
+            emit(failure_event(error))
     else:
         if verbose or not isinstance(error, H5FlowError):
             sys.stderr.write(traceback_of(error))

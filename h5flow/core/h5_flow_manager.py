@@ -430,7 +430,8 @@ class H5FlowManager:
         if self.data_manager.ranks is not None:
             self.data_manager.ranks.coordination.enter(part)
         started = time.perf_counter()
-        self._located(position, where, call, *args)
+        with self._teller.drawn(position, call.__name__):
+            self._located(position, where, call, *args)
         seconds = time.perf_counter() - started
         if part == BEFORE:
             self._teller.has_begun(component, where, seconds)

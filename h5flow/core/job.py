@@ -37,6 +37,7 @@ def run_workflows(
     overwrite: bool = False,
     comm: Intracomm | None = None,
     log_dir: str | None = None,
+    trace: str | None = None,
 ) -> list[Done]:
     """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
 
@@ -46,7 +47,7 @@ def run_workflows(
     since the others may need what is dropped. The output has its name only when all are done; until then, and
     after a failure, it is `<output_filename>.partial`. Components of later workflows are told the output's name
     as that of their input; they read it through the data manager. With a `log_dir` the job is told in a file of
-    each rank in a folder there.
+    each rank in a folder there, with `trace` drawn in a file.
     """
     if not configs:
         raise UsageError("no workflow to run")
@@ -62,7 +63,7 @@ def run_workflows(
             # The first one on a communicator duplicates it with the GIL held: later, when ranks have stopped, one
             # that still asks this one for rows would get no answer, and this one would wait for it.
             comm.allreduce(0)
-        with session(configs, comm, output_filename, input_filename, log_dir) as journal:
+        with session(configs, comm, output_filename, input_filename, log_dir, trace) as journal:
             provenance = Provenance(
                 str(journal.identity.run_id),
                 journal.identity.size,
@@ -158,13 +159,14 @@ def run(
     nompi: bool = False,
     compression: str | None = None,
     log_dir: str | None = None,
+    trace: str | None = None,
 ) -> None:
     """Run workflow files in order on one output file; from the second on, the output is also the input.
 
     `start_position` and `end_position` are rows of the source dataset; `drop` names datasets that the output
     shall not have; `compression` is `'gzip'` or `'lzf'`; `verbose` 1 logs at info level, 2 at debug level;
     `log_dir` gets a folder with a log file of each rank. Loggers of the application stay as they are: what users'
-    modules log is in the log file as far as those let it pass.
+    modules log is in the log file as far as those let it pass. `trace` is a file that Perfetto opens.
     Raises `ConfigError` if a workflow is wrong as written, before anything is opened.
     """
     if verbose:
@@ -182,6 +184,7 @@ def run(
             compression=compression,
             nompi=nompi,
             log_dir=log_dir,
+            trace=trace,
         )
     except BaseException:
         if mpi.working_together():

@@ -164,8 +164,8 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
     file = _Structure(manager.data_manager)
     loops = isinstance(manager.generator, H5FlowDatasetLoopGenerator)
     if loops and not file.exists(manager.generator.dset_name):
-        where = "the input" if facts is None else f"'{facts.path}'"
-        raise NotInFile(f"{config.name}: the source, dataset '{manager.generator.dset_name}', isn't in {where}")
+        there = "the input" if facts is None else f"'{facts.path}'"
+        raise NotInFile(f"{config.name}: the source, dataset '{manager.generator.dset_name}', isn't in {there}")
     makers: dict[str, int] = {}
     made: list[PlannedComponent] = []
     first_stage = len(config.resources) + 1

@@ -7,19 +7,15 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h5flow.runtime.stopping import Stopped
 from h5flow.runtime.telling import failure_event
 from h5flow.telemetry import Journal, emit
-from h5flow.telemetry.events import RunStart, RunStopped
-from h5flow.telemetry.journal import add_sink, identity, new_run_id, note_told, remove_sink
-from h5flow.telemetry.log_file import LogFile
+from h5flow.telemetry.events import RunStart, RunStopped, SliceDone
+from h5flow.telemetry.journal import add_sink, identity, is_heard, new_run_id, note_told, remove_sink
 from h5flow.telemetry.naming import filled, literal
-from h5flow.telemetry.standard import printing_told, records_told
-from h5flow.telemetry.ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +36,15 @@ def session(
     output: str,
     input_filename: str | None,
     log_dir: str | None = None,
+    trace: str | None = None,
 ) -> Iterator[Journal]:
-    """While a job runs: it is told as the first workflow wants, or to a folder. Collective."""
+    """While a job runs: it is told as the first workflow wants, or to a folder, and drawn in a `trace`. Collective."""
     settings = configs[0].logging
     run_id = new_run_id()
     rank, size = 0, 1
     if comm is not None:
         rank, size = comm.Get_rank(), comm.Get_size()
-        run_id = comm.bcast(run_id)
+        run_id, trace = comm.bcast((run_id, trace))
     journal = Journal(
         identity(run_id, rank, size), every=1 / settings.sample if settings.sample < 1 else settings.sample
     )
@@ -56,6 +53,15 @@ def session(
         stack.enter_context(journal.opened())
         if pattern is not None:
             stack.enter_context(_log_file(filled(pattern, journal.identity), settings.level, journal))
+        if configs[0].metrics.wanted:
+            from h5flow.core.metering import metered
+
+            stack.enter_context(metered(journal, configs[0].metrics))
+        if trace is not None:
+            from h5flow.core.drawing import drawn
+
+            stack.enter_context(drawn(journal, trace, comm))
+        journal.measured = journal.measured or is_heard(SliceDone, SliceDone.LEVEL)
         names = [config.name for config in configs]
         emit(
             RunStart(
@@ -80,6 +86,10 @@ def session(
 
 @contextmanager
 def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
+    from h5flow.telemetry.log_file import LogFile
+    from h5flow.telemetry.standard import printing_told, records_told
+    from h5flow.telemetry.ticker import TOLD, Ticker
+
     level = logging.getLevelNamesMapping()[level_name.upper()]
     file = LogFile(path, level, journal=journal, complain=_log.warning)
     if not file.is_open:
@@ -88,7 +98,7 @@ def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     journal.measured = True
     add_sink(file)
     try:
-        with records_told(level), printing_told(), Ticker(journal).running():
+        with records_told(level), printing_told(), Ticker(journal, TOLD).running():
             yield
     finally:
         remove_sink(file)
@@ -96,6 +106,8 @@ def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
 
 
 def _versions() -> dict[str, str]:
+    from importlib import metadata
+
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

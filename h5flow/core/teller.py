@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from h5flow.data import H5FlowDataManager
     from h5flow.runtime.failure import Where
     from h5flow.runtime.steps import Done
+    from h5flow.runtime.timeline import Timeline
     from h5flow.workflow import WorkflowConfig
 
 
@@ -36,6 +37,14 @@ class Teller:
             self._journal.acting = functools.partial(acting_component, [source, *self._stages])
             if self._journal.measured:
                 self.measures = Measures(self._journal, self._stages)
+        self.timeline: Timeline | None = None
+        if self._journal is not None and self._journal.trace is not None and self.measures is not None:
+            from h5flow.runtime.timeline import Timeline
+
+            number = self._journal.workflows
+            prefix = f"{config.name}: " if number else ""
+            self.timeline = Timeline(self._journal.trace, self._stages, self.measures, number, prefix)
+            self._journal.workflows += 1
 
     def begin(self) -> None:
         """The workflow begins."""
@@ -54,6 +63,16 @@ class Teller:
         if self.measures is not None:
             time_writing(view)
         return view
+
+    @contextmanager
+    def drawn(self, position: int | None, name: str) -> Iterator[None]:
+        """While a component's method is called before or after the loop."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.timeline is not None:
+                self.timeline.draw_call(position, name, began, time.perf_counter())
 
     def has_begun(self, component: Component, where: Where, seconds: float) -> None:
         """A component's `init` has returned."""
@@ -79,12 +98,20 @@ class Teller:
         self._state = state
         if self._journal is not None:
             self._journal.state = state
+        if self.timeline is not None:
+            self.timeline.state = state
         try:
             yield
         finally:
+            if self.measures is not None:
+                self.measures.abandon()  # nothing is in flight unless it has failed
+            if self.timeline is not None:
+                self.timeline.count(always=True)
             if self._journal is not None:
+                last = state()
+                self._journal.ended = {**self._journal.ended, self._config.name: last}
                 self._journal.state = None
-                tell_queues(state())
+                tell_queues(last)
 
     def state(self, done: Done) -> RunState:
         """The state of a loop without queues."""

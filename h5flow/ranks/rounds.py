@@ -94,6 +94,8 @@ class _Resource:
     places: list[Place] = field(default_factory=list)
     rounds: dict[Place, dict[int, Any]] = field(default_factory=dict)
     closed: Moment | None = None
+    #: By rank: its last call.
+    last: dict[int, Place] = field(default_factory=dict)
     #: The components that use the resource during the loop, on any rank.
     users: set[int] = field(default_factory=set)
 
@@ -124,6 +126,7 @@ class Rounds:
         if part == LOOP:
             known.users.add(position)
         known.rounds[place][rank] = call
+        known.last[rank] = place
         if waits:
             self.wait(rank, resource, place)
 
@@ -200,7 +203,12 @@ class Rounds:
         """The ranks that may still join the round, or one before it."""
         joined, moment = known.rounds[place], place[0]
         missing = {
-            rank for rank, progress in enumerate(self._progress) if rank not in joined and not progress.passed(moment)
+            rank
+            for rank, progress in enumerate(self._progress)
+            # Who has made a later call won't make this one, which may have been answered for it alone.
+            if rank not in joined
+            and not progress.passed(moment)
+            and not (rank in known.last and known.last[rank] > place)
         }
         return sorted(missing | self._may_come_first(known, moment))
 

@@ -18,7 +18,6 @@ from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.flight import Flight
 from h5flow.runtime.mailbox import Closed, Mailbox
-from h5flow.runtime.measures import Course
 from h5flow.runtime.prefetching import Loading, size_of
 from h5flow.runtime.steps import Slice, Step, checked_slice
 from h5flow.runtime.tracing import Scene, entered
@@ -163,7 +162,7 @@ class Generating:
     def _begun(self, rows: object, started: float, now: float) -> Slice:
         item = Slice(self._number, checked_slice(rows, self._where), seconds=now - started)
         if self._flight.measures is not None:
-            item.course = Course(started, now, self._scene)
+            self._flight.measures.begin(item, started, now, self._scene)
         tracer = self._flight.tracer
         tracer.begin(item.number, item.rows)
         if tracer.hazards.components == 1:
@@ -346,6 +345,7 @@ class Staging:
                     break
                 self._scene.moment = (item.number, self._position)
                 self._scene.rows = item.rows
+                started = loaded = now
                 try:
                     step.purge(item.cache)
                     self._loading.fill(item, step)
@@ -357,11 +357,13 @@ class Staging:
                     else:
                         stage.run(self._source, item.rows, item.cache)
                 except BaseException as error:
+                    if item.course is not None:
+                        item.course.note_failure(self._scene, started, loaded)
                     locate(error, step.where.on(item.rows, item.number))
                     raise
                 flight.draws.look(step.where.component)
                 finish(self._scene.moment)
-                started, now = now, time.perf_counter()
+                now = time.perf_counter()
                 self._seconds = now - started
                 item.seconds += self._seconds
                 alone = flight.batches.alone
@@ -398,7 +400,13 @@ class Staging:
         scene.on_loop = True
         loaded = time.perf_counter()
         arguments = (self._source, item.rows, item.cache)
-        await _on_loop(scene, step.stage.run, arguments, step.where.on(item.rows, item.number), self._worker, flight)
+        where = step.where.on(item.rows, item.number)
+        try:
+            await _on_loop(scene, step.stage.run, arguments, where, self._worker, flight)
+        except BaseException:
+            if item.course is not None:
+                item.course.note_failure(scene, started, loaded)
+            raise
         flight.tracer.finish(moment)
         now = time.perf_counter()
         item.seconds += now - started

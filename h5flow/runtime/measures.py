@@ -27,7 +27,7 @@ _WRITING = ("reserve_data", "write_data", "write_ref", "create_dset", "create_re
 class Stint:
     """A stage at work on a slice."""
 
-    __slots__ = ("began", "ended", "held", "loaded", "position", "size", "thread", "wait", "write")
+    __slots__ = ("began", "ended", "failed", "held", "loaded", "position", "size", "wait", "write")
 
     def __init__(self, position: int, began: float, loaded: float, ended: float, wait: float) -> None:
         self.position = position
@@ -35,6 +35,7 @@ class Stint:
         self.wait = wait
         self.write = self.held = 0.0
         self.size: int | None = None
+        self.failed = False
 
 
 class Course:
@@ -42,12 +43,10 @@ class Course:
 
     __slots__ = ("ahead", "available", "began", "loader", "loading", "made", "stints", "wrote")
 
-    def __init__(self, began: float, made: float, maker: Scene | None = None) -> None:
+    def __init__(self, began: float, made: float, maker: Scene) -> None:
         self.began, self.made = began, made
         #: What the generator has spent in writing calls.
-        self.wrote = 0.0
-        if maker is not None:
-            self.wrote, maker.writing = maker.writing, 0.0
+        self.wrote, maker.writing = maker.writing, 0.0
         #: Since when the next actor could have it.
         self.available = made
         #: When it was loaded ahead, by which loader, and for how long for each stage.
@@ -68,6 +67,12 @@ class Course:
         scene.writing = scene.held = 0.0
         self.available = ended
         self.stints.append(stint)
+
+    def note_failure(self, scene: Scene, began: float, loaded: float) -> None:
+        """A stage has failed on the slice."""
+        ended = time.perf_counter()
+        self.note(scene, began, max(began, loaded), ended, None)
+        self.stints[-1].failed = True
 
 
 class _Sums:
@@ -99,6 +104,7 @@ class Measures:
         self._stages = list(stages)
         self._sums = [_Sums() for _ in range(len(stages) + 1)]
         self._prefetcher, self._committer = _Sums(), _Sums()
+        self._in_flight: dict[int, Slice] = {}
         self._told = is_heard(SliceDone, SliceDone.LEVEL)
         #: What slices that are done held in their caches.
         self.bytes = 0
@@ -113,11 +119,25 @@ class Measures:
         named = {GENERATOR: generator, PREFETCHER: self._prefetcher.totals()}
         return named | dict(zip(self._stages, stages, strict=True)) | {COMMITTER: self._committer.totals()}
 
+    def begin(self, item: Slice, began: float, made: float, maker: Scene) -> None:
+        """The generator has made a slice."""
+        item.course = Course(began, made, maker)
+        if self.watchers:
+            self._in_flight[item.number] = item
+
+    def abandon(self) -> None:
+        """The loop has failed; what is in flight is told to watchers as far as it came."""
+        for item in self._in_flight.values():
+            for watch in self.watchers:
+                watch(item)
+        self._in_flight.clear()
+
     def done(self, item: Slice) -> None:
         """A slice has passed all stages."""
         course = item.course
         if course is None:
             return
+        self._in_flight.pop(item.number, None)
         sums = self._sums
         sums[0].run += course.made - course.began - course.wrote
         sums[0].write += course.wrote

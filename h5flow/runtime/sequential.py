@@ -15,7 +15,7 @@ from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Moment
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.measures import Course, Measures
+from h5flow.runtime.measures import Measures
 from h5flow.runtime.prefetching import size_of
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Slice, Step, checked_slice
@@ -69,15 +69,15 @@ def run_slices(
                 return
             item = Slice(number, checked_slice(rows, generator_where))
             acting.rows = item.rows
-            course = None
             if measures is not None:
-                course = item.course = Course(started, time.perf_counter(), acting)
+                measures.begin(item, started, time.perf_counter(), acting)
+            course = item.course
             if ranks is not None:
                 ranks.coordination.passed(number, 0)
             for position, step in enumerate(steps, start=1):
                 now[0] = acting.moment = (number, position)
                 acting.position = position
-                started = time.perf_counter()
+                started = loaded = time.perf_counter()
                 try:
                     step.purge(item.cache)
                     loader.update(item.cache, source, item.rows, step.requirements)
@@ -88,6 +88,8 @@ def run_slices(
                         if runner is not None and inspect.iscoroutine(running):
                             runner.run(running, context=contextvars.copy_context())
                 except BaseException as error:
+                    if course is not None:
+                        course.note_failure(acting, started, loaded)
                     locate(error, step.where.on(item.rows, item.number))
                     raise
                 if ranks is not None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from h5flow.telemetry.events import Event
     from h5flow.telemetry.state import RunState
+    from h5flow.telemetry.trace import Trace
 
 
 class Identity(NamedTuple):
@@ -35,12 +34,12 @@ class Identity(NamedTuple):
 
 def identity(run_id: str | None, rank: int, size: int) -> Identity:
     """This process as one of the ranks of a run."""
-    return Identity(run_id, rank, size, socket.gethostname(), os.getpid())
+    return Identity(run_id, rank, size, os.uname().nodename, os.getpid())
 
 
 def new_run_id() -> str:
     """An id that no other run has, and that sorts by time: `20260131-235959-1f2e3d`."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
 
 
 class Acting(NamedTuple):
@@ -79,8 +78,19 @@ class Journal:
     measured: bool = False
     #: Of so many slices one is told.
     every: float = 1.0
+    #: Where what is done is drawn, and how many workflows have been.
+    trace: Trace | None = None
+    workflows: int = 0
     #: The state of the loop that is running, for whoever asks now and then.
     state: Callable[[], RunState] | None = None
+
+    #: The last states of the loops that have ended, by workflow.
+    ended: dict[str, RunState] = field(default_factory=dict)
+
+    def states(self) -> dict[str, RunState]:
+        """The states of all loops up to now, by workflow."""
+        state, name = self.state, self.identity.workflow
+        return self.ended if state is None or name is None else {**self.ended, name: state()}
 
     def in_sample(self, number: int) -> bool:
         """Whether the slice of this number is told."""

@@ -1,4 +1,7 @@
-"""The log file of a run: lines are gathered in memory and written at least every second, and at once at warnings."""
+"""The log file of a run: lines are gathered in memory and written at least every second.
+
+Warnings, and what concerns more than a slice, are written at once.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from h5flow.telemetry.events import VERDICTS, Event
+from h5flow.telemetry.events import VERDICTS, Event, Log
 from h5flow.telemetry.journal import Identity, Journal
 from h5flow.telemetry.rendering import Lines
 
@@ -67,14 +70,15 @@ class LogFile:
         return _NEVER if self._readable and (masses or event in VERDICTS) else self._least
 
     def take(self, event: Event, level: int, who: Identity) -> None:
-        """Take an event; warnings and errors are in the file at once."""
+        """Take an event."""
         if self._descriptor is None:
             return
         # Structlog keeps no lock, and what it is bound to depends on the last event.
         with self._adding:
             self._lines.write(event, level, who)
             size = self._size
-        if level >= logging.WARNING or size > _TOO_MANY or os.getpid() != self._process:
+        rare = event.SHOWN is None and not isinstance(event, Log) and level >= logging.INFO
+        if level >= logging.WARNING or rare or size > _TOO_MANY or os.getpid() != self._process:
             self.flush()
         elif size > _MANY:
             self._wanted.set()

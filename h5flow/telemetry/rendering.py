@@ -6,6 +6,8 @@ structlog is imported when there is a first line to write: that costs a good par
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -63,8 +65,7 @@ class Lines:
 
     def _logger(self) -> Any:
         if self._front is None:
-            import structlog
-
+            structlog = _structlog()
             processors: list[Processor] = [self._for_people()] if self._readable else [_as_json]
             self._front = structlog.wrap_logger(
                 _Target(self._write),
@@ -110,6 +111,32 @@ class Lines:
     def _level_column(self, key: str, value: object) -> str:
         colour = _COLOURS.get(str(value), "") if self._colours else ""
         return f"{colour}{value}{_PLAIN if colour else ''}"
+
+
+def _structlog() -> Any:
+    """The module. It imports rich for tracebacks, which aren't wanted here, and rich draws a random number then.
+
+    The first line comes from within a component, whose draws are watched, and must not become others by being told.
+    """
+    without = _WithoutRich()
+    sys.meta_path.insert(0, without)
+    try:
+        import structlog
+    finally:
+        sys.meta_path.remove(without)
+    return structlog
+
+
+class _WithoutRich:
+    """Finds no rich for the thread that has made it."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """Raise `ModuleNotFoundError` for what belongs to rich."""
+        if fullname.partition(".")[0] == "rich" and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{fullname} isn't wanted here", name=fullname)
 
 
 class _Target:

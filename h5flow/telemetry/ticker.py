@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from h5flow.telemetry.journal import Journal
@@ -15,13 +15,17 @@ from h5flow.telemetry.state import RunState, tell_progress, tell_queues
 QUEUES, PROGRESS = 5.0, 30.0
 
 
+#: What a log file has.
+TOLD: list[tuple[float, Callable[[RunState], None]]] = [(QUEUES, tell_queues), (PROGRESS, tell_progress)]
+
+
 class Ticker:
     """Calls functions with the state of the journal's loop every so many seconds, in a thread of its own."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, dues: Sequence[tuple[float, Callable[[RunState], None]]]) -> None:
         self._journal = journal
+        self._dues = dues
         self._ended = threading.Event()
-        self._dues: list[tuple[float, Callable[[RunState], None]]] = [(QUEUES, tell_queues), (PROGRESS, tell_progress)]
 
     @contextmanager
     def running(self) -> Iterator[None]:

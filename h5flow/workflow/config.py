@@ -94,6 +94,19 @@ class LoggingConfig(msgspec.Struct, frozen=True):
     ] = 1.0
 
 
+class MetricsConfig(msgspec.Struct, frozen=True):
+    """Section `metrics`: where the metrics of a run are."""
+
+    textfile: Annotated[_Text | None, Meta(description="a file name, such as 'metrics/h5flow-{rank}.prom'")] = None
+    port: Annotated[Annotated[int, Meta(ge=0, le=65535)] | None, Meta(description="a port number")] = None
+    address: Annotated[_Text, Meta(description="an address")] = "127.0.0.1"
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are to be any."""
+        return self.textfile is not None or self.port is not None
+
+
 class ComponentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A section that is made into an object: a generator, a resource, or (see `StageConfig`) a stage."""
 
@@ -128,6 +141,7 @@ class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
     run: RunConfig
     runtime: RuntimeConfig
     logging: LoggingConfig = LoggingConfig()
+    metrics: MetricsConfig = MetricsConfig()
     #: What the file says, with what it includes and what was overridden.
     data: dict[Any, Any] = {}
 
@@ -147,7 +161,12 @@ class _GeneratorSection(_StageSection):
     pass
 
 
-_SETTINGS: dict[str, type[msgspec.Struct]] = {"run": RunConfig, "runtime": RuntimeConfig, "logging": LoggingConfig}
+_SETTINGS: dict[str, type[msgspec.Struct]] = {
+    "run": RunConfig,
+    "runtime": RuntimeConfig,
+    "logging": LoggingConfig,
+    "metrics": MetricsConfig,
+}
 _OTHER_THAN_COMPONENTS = ("flow", "resources", *_SETTINGS)
 
 
@@ -196,7 +215,9 @@ class _WorkflowReader:
         self._check_queues(runtime)
         logging = self._settings("logging", LoggingConfig)
         self._check_file_name("logging", "file", None if logging is None else logging.file)
-        if self._reader.problems or flow is None or run is None or runtime is None or logging is None:
+        metrics = self._settings("metrics", MetricsConfig)
+        self._check_file_name("metrics", "textfile", None if metrics is None else metrics.textfile)
+        if self._reader.problems or not (flow and run and runtime and logging and metrics):
             return None
         return WorkflowConfig(
             name=self._reader.document.path,
@@ -207,6 +228,7 @@ class _WorkflowReader:
             run=run,
             runtime=runtime,
             logging=logging,
+            metrics=metrics,
             data=self._data,
         )
 

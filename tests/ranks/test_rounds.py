@@ -103,7 +103,7 @@ def expected(workload):
     rounds = {"A": [], "B": []}
     for number, position in itertools.product(range(3), range(2)):
         left = [collections.deque(actions(slices[number][position])) for slices in workload]
-        awaited, calls = [None] * len(left), {}
+        awaited, calls, last = [None] * len(left), {}, {}
 
         def answer(key, ranks, moment=(LOOP, number, position), awaited=awaited, calls=calls):
             answers = [calls[key].pop(rank) if rank in ranks else None for rank in range(len(workload))]
@@ -123,12 +123,16 @@ def expected(workload):
                     key, more = tuple(key[:2]), key[2:]
                     if what == "join":
                         calls.setdefault(key, {})[rank] = more[0]
+                        last[rank, key[0]] = key[1]
                     if more[1:] == [True] or (what == "wait" and rank in calls.get(key, {})):
                         awaited[rank] = key
             made_or_done = [
                 key
                 for key, made in sorted(calls.items())
-                if all(rank in made or not (left[rank] or awaited[rank]) for rank in range(len(left)))
+                if all(
+                    rank in made or not (left[rank] or awaited[rank]) or last.get((rank, key[0]), -1) > key[1]
+                    for rank in range(len(left))
+                )
                 and key == min(other for other in calls if other[0] == key[0])
             ]
             if made_or_done:
@@ -137,6 +141,20 @@ def expected(workload):
                 lowest = next(rank for rank, key in enumerate(awaited) if key)
                 answer(awaited[lowest], [lowest])
     return rounds
+
+
+def test_a_call_behind_one_that_was_answered_for_a_rank_alone():
+    rounds = Rounds(2)
+    moment = (LOOP, 0, 1)
+    rounds.join(0, "B", (moment, 0), 1)
+    rounds.join(1, "A", (moment, 0), 1)
+    assert [made.calls for made in rounds.close()] == [(1, None)]  # B, for rank 0 alone
+    rounds.join(0, "A", (moment, 0), 1)
+    assert [made.calls for made in rounds.close()] == [(1, 1)]
+    rounds.join(0, "B", (moment, 1), 2)
+    rounds.join(1, "B", (moment, 0), 3, waits=False)
+    rounds.proceed(1, Progress(LOOP, 0, [0, 0]))
+    assert [made.calls for made in rounds.close()] == [(None, 3), (2, None)]
 
 
 def test_a_call_that_a_rank_skips_is_answered_when_it_has_passed_the_moment():

@@ -1,0 +1,63 @@
+"""The metrics of a job: a text file of each rank, and an endpoint of the first one."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from h5flow import mpi
+from h5flow.errors import UsageError
+from h5flow.telemetry.naming import filled
+from h5flow.telemetry.ticker import Ticker
+
+if TYPE_CHECKING:
+    from h5flow.telemetry import Journal
+    from h5flow.workflow import MetricsConfig
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def metered(journal: Journal, settings: MetricsConfig) -> Iterator[None]:
+    """While a job has metrics. Raises `UsageError` where that can't be, before anything else is done."""
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise UsageError("metrics need prometheus_client: pip install 'h5flow-async[metrics]'")
+    from h5flow.telemetry.metrics import PERIOD, Metrics, registry_of, served, write
+
+    journal.measured = True
+    metrics = Metrics(journal)
+    registry = registry_of(metrics)
+    path = None if settings.textfile is None else filled(settings.textfile, journal.identity)
+    complained = False
+
+    def update() -> None:
+        nonlocal complained
+        if path is not None:
+            try:
+                write(registry, path)
+            except OSError as error:
+                if not complained:
+                    complained = True
+                    _log.warning("metrics file '%s' can't be written: %s", path, error.strerror)
+
+    with ExitStack() as stack:
+        # In a farm each rank is the first one of its own job.
+        if settings.port is not None and journal.identity.rank == 0 and mpi.launched_rank() == 0:
+            try:
+                stack.enter_context(served(registry, settings.port, settings.address))
+            except OSError as error:
+                where = f"{settings.address}:{settings.port}"
+                raise UsageError(f"metrics can't be served at {where}: {error.strerror}") from error
+        update()
+        try:
+            with Ticker(journal, [(PERIOD, lambda _state: update())]).running():
+                yield
+        except BaseException:
+            metrics.failed = True
+            raise
+        finally:
+            metrics.ended = True
+            update()

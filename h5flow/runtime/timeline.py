@@ -1,0 +1,103 @@
+"""Drawing the loop of a workflow: what its actors do, slice by slice, on the tracks of a trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Course, Measures, bounds
+from h5flow.telemetry.state import RunState
+from h5flow.telemetry.trace import Trace
+
+if TYPE_CHECKING:
+    from h5flow.runtime.steps import Slice
+
+# Counters are drawn at most so often, in seconds.
+_COUNT = 2e-3
+# Positions of tracks: loaders lie between the generator and the stages, the next workflow below all of them.
+_LOADERS, _STAGES, _COMMITTER, _NEXT = 1, 1000, 8000, 10_000
+
+
+class Timeline:
+    """Draws one workflow; `number` counts those of the job, and `prefix` tells them apart."""
+
+    def __init__(self, trace: Trace, stages: Sequence[str], measures: Measures, number: int, prefix: str) -> None:
+        self._trace = trace
+        self._prefix = prefix
+        self._first = number * _NEXT
+        self._generator = trace.track(f"{prefix}{GENERATOR}", self._first)
+        self._stages = [
+            trace.track(f"{prefix}{stage}", self._first + _STAGES + position) for position, stage in enumerate(stages)
+        ]
+        self._committer = trace.track(f"{prefix}{COMMITTER}", self._first + _COMMITTER)
+        self._loaders: dict[str, int] = {}
+        self._counted = 0.0
+        self.state: Callable[[], RunState] | None = None
+        measures.watchers.append(self.draw)
+        measures.settling.append(self.draw_settling)
+
+    def draw(self, item: Slice) -> None:
+        """Draw the course of a slice, as far as it came."""
+        course = item.course
+        assert course is not None
+        trace, number = self._trace, item.number
+        start, stop = bounds(item.rows)
+        name = f"slice {number}"
+        passed = [(self._generator, course.began, course.made)]
+        trace.span(self._generator, name, course.began, course.made, start=start, stop=stop, write_s=course.wrote)
+        if course.loading is not None and course.ahead:
+            track = self._loader(course)
+            trace.span(track, name, *course.loading, start=start, stop=stop)
+            passed.append((track, *course.loading))
+        for stint in course.stints:
+            track = self._stages[stint.position - 1]
+            trace.span(
+                track,
+                name,
+                stint.began,
+                stint.ended,
+                start=start,
+                stop=stop,
+                wait_s=stint.wait,
+                write_s=stint.write,
+                held_s=stint.held,
+                **({"failed": True} if stint.failed else {}),
+            )
+            trace.span(track, "load", stint.began, stint.loaded)
+            trace.span(track, "run", stint.loaded, stint.ended)
+            passed.append((track, stint.began, stint.ended))
+        for index, (track, began, ended) in enumerate(passed if len(passed) > 1 else ()):
+            phase = "s" if index == 0 else "f" if index + 1 == len(passed) else "t"
+            trace.arrow(track, phase, self._first + number, began, ended)
+        self.count()
+
+    def draw_settling(self, began: float, ended: float) -> None:
+        """Draw that what was buffered has been written."""
+        self._trace.span(self._committer, "write", began, ended)
+
+    def draw_call(self, position: int | None, name: str, began: float, ended: float) -> None:
+        """Draw a call before or after the loop."""
+        if position is not None:
+            track = self._generator if position == 0 else self._stages[position - 1]
+            self._trace.span(track, name, began, ended)
+
+    def count(self, always: bool = False) -> None:
+        """Draw how full the queues are, and what is in flight."""
+        now = time.perf_counter()
+        if self.state is None or not (always or now - self._counted >= _COUNT):
+            return
+        self._counted = now
+        state = self.state()
+        for queue in state.queues:
+            self._trace.count(f"{self._prefix}queue {queue.name}", now, waiting=queue.occupancy)
+        self._trace.count(f"{self._prefix}in flight", now, slices=state.in_flight)
+        self._trace.count(f"{self._prefix}in flight, bytes", now, bytes=state.in_flight_bytes)
+
+    def _loader(self, course: Course) -> int:
+        track = self._loaders.get(course.loader)
+        if track is None:
+            position = self._first + _LOADERS + len(self._loaders)
+            name = f"{self._prefix}{PREFETCHER}: {course.loader.removeprefix('h5flow ')}"
+            track = self._loaders[course.loader] = self._trace.track(name, position)
+        return track

@@ -1,0 +1,181 @@
+"""Traces in Chrome's format, which Perfetto opens: one process for each rank, one track for each actor.
+
+Each rank writes a part as it goes, `<name>.rank-0000.part`, so that memory is bounded and a run that is killed leaves
+something to look at: a part is a trace by itself. `merged` joins them, in the order of time.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import heapq
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+#: Events wait no longer than this to be written, in seconds.
+FLUSH = 0.25
+_MANY = 1 << 18
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def part_of(path: str, rank: int) -> str:
+    """The file of one rank's part of a trace."""
+    return f"{path}.rank-{rank:04d}.part"
+
+
+class Trace:
+    """One rank's part. Moments are those of `time.perf_counter`; `zero` is the moment at which the trace begins."""
+
+    def __init__(self, path: str, rank: int, zero: float, label: str) -> None:
+        self.path = path
+        self.rank = rank
+        self._zero = zero
+        self._tracks = 0
+        self._gathered: list[bytes] = []
+        self._size = 0
+        self._adding = threading.Lock()
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] | None = Path(part_of(path, rank)).open("wb")  # noqa: SIM115 - see close
+        self._file.write(b"[\n")
+        self.add({"ph": "M", "name": "process_name", "pid": rank, "ts": 0, "args": {"name": label}})
+        self.add({"ph": "M", "name": "process_sort_index", "pid": rank, "ts": 0, "args": {"sort_index": rank}})
+        self._thread = threading.Thread(target=self._work, name="h5flow trace", daemon=True)
+        self._thread.start()
+
+    def track(self, name: str, position: int) -> int:
+        """A new track, shown at a position among the others; its number."""
+        with self._adding:
+            self._tracks += 1
+            track = self._tracks
+        for key, value in (("thread_name", {"name": name}), ("thread_sort_index", {"sort_index": position})):
+            self.add({"ph": "M", "name": key, "pid": self.rank, "tid": track, "ts": 0, "args": value})
+        return track
+
+    def span(self, track: int, name: str, began: float, ended: float, **args: Any) -> None:
+        """Something took from one moment to another."""
+        start = self._at(began)
+        duration = round(max(0.0, self._at(ended) - start), 3)
+        event = {"ph": "X", "name": name, "pid": self.rank, "tid": track, "ts": start, "dur": duration}
+        self.add(event | {"args": args} if args else event)
+
+    def arrow(self, track: int, phase: str, number: int, began: float, ended: float) -> None:
+        """An arrow starts (`s`), goes through (`t`) or ends (`f`) at a span, from the last one of this number."""
+        event = {
+            "ph": phase,
+            "name": "slice",
+            "cat": "slice",
+            "id": (self.rank << 32) + number,
+            "pid": self.rank,
+            "tid": track,
+            "ts": round((self._at(began) + self._at(ended)) / 2, 3),
+        }
+        self.add(event if phase == "s" else event | {"bp": "e"})
+
+    def count(self, name: str, moment: float, **values: float) -> None:
+        """A counter has these values."""
+        self.add({"ph": "C", "name": name, "pid": self.rank, "ts": self._at(moment), "args": values})
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Add an event as it is."""
+        line = _encoder.encode(event) + b",\n"
+        with self._adding:
+            self._gathered.append(line)
+            self._size += len(line)
+            many = self._size > _MANY
+        if many:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been gathered. A disk that is full ends the trace, not the run."""
+        with self._writing:
+            with self._adding:
+                gathered, self._gathered, self._size = self._gathered, [], 0
+            if self._file is not None:
+                try:
+                    self._file.write(b"".join(gathered))
+                    self._file.flush()
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        self._file.close()
+                    self._file = None
+
+    def close(self) -> None:
+        """Write everything."""
+        self._ended.set()
+        self._thread.join()
+        self.flush()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _at(self, moment: float) -> float:
+        return round(1e6 * (moment - self._zero), 3)
+
+    def _work(self) -> None:
+        while not self._ended.wait(FLUSH):
+            self.flush()
+
+
+def merge(path: str, size: int, *, keep: bool = False) -> None:
+    """Make one trace of the parts of `size` ranks, which are removed unless they are to be kept. Raises `OSError`."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for rank in range(size):
+            with contextlib.suppress(FileNotFoundError):
+                parts.append(stack.enter_context(Path(part_of(path, rank)).open("rb")))
+        merged = stack.enter_context(Path(temporary).open("wb"))
+        merged.write(b'{"displayTimeUnit":"ms","traceEvents":[')
+        separator = b"\n"
+        for _, _, line in heapq.merge(*(_in_order(part, rank) for rank, part in enumerate(parts))):
+            merged.write(separator + line)
+            separator = b",\n"
+        merged.write(b"\n]}\n")
+    os.replace(temporary, path)  # noqa: PTH105
+    for rank in () if keep else range(size):
+        with contextlib.suppress(FileNotFoundError):
+            Path(part_of(path, rank)).unlink()
+
+
+class _Stamped(msgspec.Struct):
+    ts: float
+
+
+def _in_order(part: IO[bytes], rank: int) -> Iterator[tuple[float, int, bytes]]:
+    """The lines of a part by time; in memory are their places only."""
+    decoder = msgspec.json.Decoder(_Stamped)
+    stamps, places = array.array("d"), array.array("q")
+    place = len(part.readline())
+    for line in part:
+        if not line.endswith(b",\n"):
+            break  # its rank was killed while it was written
+        stamps.append(decoder.decode(line[:-2]).ts)
+        places.append(place)
+        place += len(line)
+    for index in sorted(range(len(stamps)), key=stamps.__getitem__):
+        part.seek(places[index])
+        yield stamps[index], rank, part.readline()[:-2]
+
+
+def clocks_apart(ask: Sequence[tuple[float, float, float]]) -> float:
+    """How far another clock is ahead of the own one, in seconds.
+
+    Of each exchange: when the question was sent and the answer received, by the own clock, and what the other one
+    showed in between. The quickest exchange tells most: it is wrong by half of what it took at most.
+    """
+    sent, received, shown = min(ask, key=lambda exchange: exchange[1] - exchange[0])
+    return shown - (sent + received) / 2
+
+
+def now() -> float:
+    """The clock of traces."""
+    return time.perf_counter()
