@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
     from h5flow.workflow import ComponentConfig
 
-_log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Component)
 S = TypeVar("S", bound="ComponentConfig")
@@ -111,7 +109,15 @@ class H5FlowManager:
                 self.data_manager.start_with_copy_of(input_filename)
             else:
                 self.data_manager.prepare(None)
-            emit(FileOpened(path=output_filename, working=self._output.working, input=input_filename))
+            emit(
+                FileOpened(
+                    path=output_filename,
+                    working=self._output.working,
+                    input=input_filename,
+                    storage=self.data_manager.storage,
+                    why_storage=self.data_manager.why_storage,
+                )
+            )
             self.configure_resources(self.config, input_filename, start_position, end_position)
             self.configure_generator(input_filename, self.config, start_position, end_position)
             self.configure_flow(self.config)
@@ -132,8 +138,6 @@ class H5FlowManager:
             storage=_checked(config).runtime.storage,
             source=self._source,
         )
-        if self.data_manager.rank == 0:
-            _log.info("storage: %s, since %s", self.data_manager.storage, self.data_manager.why_storage)
         self._tracer = Tracer(self._hazards, self.data_manager.lock, self.data_manager.turn)
         if self._crew.workers:
             self.data_manager.observe(self._tracer)

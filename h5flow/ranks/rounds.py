@@ -94,8 +94,8 @@ class _Resource:
     places: list[Place] = field(default_factory=list)
     rounds: dict[Place, dict[int, Any]] = field(default_factory=dict)
     closed: Moment | None = None
-    #: By rank: its last call.
-    last: dict[int, Place] = field(default_factory=dict)
+    #: By rank and component: its last call. Components run at a time, and each makes its own calls in order.
+    last: dict[tuple[int, int], Place] = field(default_factory=dict)
     #: The components that use the resource during the loop, on any rank.
     users: set[int] = field(default_factory=set)
 
@@ -126,7 +126,7 @@ class Rounds:
         if part == LOOP:
             known.users.add(position)
         known.rounds[place][rank] = call
-        known.last[rank] = place
+        known.last[rank, position] = place
         if waits:
             self.wait(rank, resource, place)
 
@@ -205,10 +205,8 @@ class Rounds:
         missing = {
             rank
             for rank, progress in enumerate(self._progress)
-            # Who has made a later call won't make this one, which may have been answered for it alone.
-            if rank not in joined
-            and not progress.passed(moment)
-            and not (rank in known.last and known.last[rank] > place)
+            # A component that has made a later call won't make this one, which may have been answered for it alone.
+            if rank not in joined and not progress.passed(moment) and known.last.get((rank, moment[2]), place) <= place
         }
         return sorted(missing | self._may_come_first(known, moment))
 

@@ -314,9 +314,12 @@ class FileOpened(Event, tag="file.opened"):
     path: str
     working: str
     input: str | None
+    #: Who writes, as in `runtime.storage`, and why it is that one.
+    storage: str
+    why_storage: str
 
     def __str__(self) -> str:
-        return f"output '{self.path}' is written as '{self.working}'"
+        return f"output '{self.path}' is written as '{self.working}', storage: {self.storage}, since {self.why_storage}"
 
 
 class FilePublished(Event, tag="file.published"):

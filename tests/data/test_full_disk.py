@@ -92,7 +92,7 @@ def test_nothing_is_loaded_ahead_from_a_broken_file():
     def fail(*_: object) -> None:
         raise ValueError("too early")
 
-    item = SimpleNamespace(number=0, rows=slice(0, 1), prefetched={})
+    item = SimpleNamespace(number=0, rows=slice(0, 1), prefetched={}, course=None)
     forecast, tracer = SimpleNamespace(early=lambda: [(1, "x", None)]), SimpleNamespace(lock=threading.RLock())
     with pytest.raises(FileError, match="no room"):
         Loading(SimpleNamespace(load=load), forecast, tracer, "x").ahead(item)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 from logs_of_runs import ROWS, made, parsed
@@ -469,3 +470,28 @@ class TestRanks:
         stalled = [line for line in parsed(run / "rank-0000.jsonl") if line["event"] == "collective.stalled"]
         assert stalled
         assert "rank 1 to finish stage 'first'" in stalled[0]["waiting_for"][0]
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_telling_draws_no_random_numbers(told, folder, logged):
+    """The generator draws; the stage that says something must not count as one that does, nor change what comes."""
+    (folder / "parts.py").write_text(
+        (folder / "parts.py").read_text()
+        + """
+import random
+class Random(Source):
+    def init(self):
+        random.seed(1)
+        super().init()
+    def next(self):
+        rows = super().next()
+        if rows != self.EMPTY:
+            self.data_manager.write_data(self.dset_name, rows, random.randrange(10**6))
+        return rows
+"""
+    )
+    ended = told("rows.classname=Random", "first.params.says=[warn]", log=logged)
+    assert ended.code == 0, ended
+    assert "slices.serialized" not in ended.err
+    draws = Random(1)
+    assert sorted(set(made(folder)["raw"].tolist())) == sorted({draws.randrange(10**6) for _ in range(12)})
