@@ -207,6 +207,7 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
         nompi=options.nompi,
         log_dir=options.log_dir,
         trace=options.trace,
+        watching=terminal.progress,
     )
     if not (options.quiet or terminal.all_json) and mpi.launched_rank() == 0:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)

@@ -64,6 +64,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
         compression=given.get("compression"),
         nompi=options.nompi,
         overwrite=options.overwrite,
+        watching=terminal.progress,
     )
     if first and not options.quiet:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)

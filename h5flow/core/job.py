@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from h5flow import mpi
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.core.provenance import Provenance
-from h5flow.core.session import session, size_of_file
+from h5flow.core.session import Watching, session, size_of_file
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import UsageError
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator, check_positions
@@ -38,6 +38,7 @@ def run_workflows(
     comm: Intracomm | None = None,
     log_dir: str | None = None,
     trace: str | None = None,
+    watching: Watching | None = None,
 ) -> list[Done]:
     """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
 
@@ -63,7 +64,7 @@ def run_workflows(
             # The first one on a communicator duplicates it with the GIL held: later, when ranks have stopped, one
             # that still asks this one for rows would get no answer, and this one would wait for it.
             comm.allreduce(0)
-        with session(configs, comm, output_filename, input_filename, log_dir, trace) as journal:
+        with session(configs, comm, output_filename, input_filename, log_dir, trace, watching) as journal:
             provenance = Provenance(
                 str(journal.identity.run_id),
                 journal.identity.size,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h5flow.runtime.stopping import Stopped
 from h5flow.runtime.telling import failure_event
 from h5flow.telemetry import Journal, emit
-from h5flow.telemetry.events import RunStart, RunStopped, SliceDone
+from h5flow.telemetry.events import Progress, RunStart, RunStopped, SliceDone
 from h5flow.telemetry.journal import add_sink, identity, is_heard, new_run_id, note_told, remove_sink
 from h5flow.telemetry.naming import filled, literal
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: Shows a job that is running to people.
+Watching = Callable[[Journal], AbstractContextManager[None]]
+
 _PACKAGES = ("h5flow-async", "numpy", "h5py", "msgspec")
 
 
@@ -37,8 +40,12 @@ def session(
     input_filename: str | None,
     log_dir: str | None = None,
     trace: str | None = None,
+    watching: Watching | None = None,
 ) -> Iterator[Journal]:
-    """While a job runs: it is told as the first workflow wants, or to a folder, and drawn in a `trace`. Collective."""
+    """While a job runs: it is told as the first workflow wants, or to a folder, and drawn in a `trace`. Collective.
+
+    `watching` is entered with the journal, for who shows people how far it is.
+    """
     settings = configs[0].logging
     run_id = new_run_id()
     rank, size = 0, 1
@@ -62,6 +69,12 @@ def session(
 
             stack.enter_context(drawn(journal, trace, comm))
         journal.measured = journal.measured or is_heard(SliceDone, SliceDone.LEVEL)
+        if watching is not None:
+            stack.enter_context(watching(journal))
+        if is_heard(Progress, Progress.LEVEL):
+            from h5flow.telemetry.ticker import PROGRESS_DUE, Ticker
+
+            stack.enter_context(Ticker(journal, [PROGRESS_DUE]).running())
         names = [config.name for config in configs]
         emit(
             RunStart(
@@ -88,7 +101,7 @@ def session(
 def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     from h5flow.telemetry.log_file import LogFile
     from h5flow.telemetry.standard import printing_told, records_told
-    from h5flow.telemetry.ticker import TOLD, Ticker
+    from h5flow.telemetry.ticker import QUEUES_DUE, Ticker
 
     level = logging.getLevelNamesMapping()[level_name.upper()]
     file = LogFile(path, level, journal=journal, complain=_log.warning)
@@ -98,7 +111,7 @@ def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     journal.measured = True
     add_sink(file)
     try:
-        with records_told(level), printing_told(), Ticker(journal, TOLD).running():
+        with records_told(level), printing_told(), Ticker(journal, [QUEUES_DUE]).running():
             yield
     finally:
         remove_sink(file)

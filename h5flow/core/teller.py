@@ -93,10 +93,11 @@ class Teller:
         emit(ComponentFinish(component=where.component, seconds=seconds))
 
     @contextmanager
-    def loop(self, state: Callable[[], RunState]) -> Iterator[None]:
-        """While the loop is running, whose state can be asked for."""
+    def loop(self, state: Callable[[], RunState], total: int | None) -> Iterator[None]:
+        """While the loop is running, whose state can be asked for; of `total` slices, if that is known."""
         self._state = state
         if self._journal is not None:
+            self._journal.total, self._journal.loaders = total, self._config.runtime.loaders
             self._journal.state = state
         if self.timeline is not None:
             self.timeline.state = state

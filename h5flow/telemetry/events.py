@@ -344,9 +344,18 @@ class Progress(Event, tag="progress"):
     seconds: float
     in_flight: int
     in_flight_bytes: int
+    #: How many slices there are, where the generator says so, and how long the others will take at this pace.
+    total: int | None = None
+    left_s: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.slices} slices, {self.rows} rows in {self.seconds:.0f} s, {self.in_flight} in flight"
+        done = (
+            f"{self.slices:,}"
+            if not self.total
+            else f"{self.slices / self.total:.0%}: {self.slices:,} of {self.total:,}"
+        )
+        left = "" if self.left_s is None else f", {self.left_s:.0f} s left"
+        return f"{done} slices, {self.rows:,} rows in {self.seconds:.0f} s{left}, {self.in_flight} in flight"
 
 
 class RunFailed(Event, tag="run.failed"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from h5flow.telemetry.events import ActorTotals, Progress, QueueStats
-from h5flow.telemetry.journal import emit, is_heard
+from h5flow.telemetry.journal import emit, is_heard, journal_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,13 @@ def tell_queues(state: RunState) -> None:
 
 def tell_progress(state: RunState) -> None:
     """Tell how far the loop is."""
+    journal = journal_of()
+    total = None if journal is None else journal.total
+    per_slice = state.seconds / state.slices if state.slices else None
     emit(
         Progress(
+            total=total,
+            left_s=None if total is None or per_slice is None else max(0, total - state.slices) * per_slice,
             slices=state.slices,
             rows=state.rows,
             seconds=state.seconds,

@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Literal
 
-from h5flow.telemetry.events import VERDICTS, Event, Log
+from h5flow.telemetry.events import VERDICTS, Event, Log, Progress
 from h5flow.telemetry.journal import Identity, Journal, add_sink, remove_sink, speaker
 from h5flow.telemetry.rendering import Lines
 from h5flow.telemetry.standard import Records
@@ -35,6 +36,7 @@ class Terminal:
         self._quiet = False
         self._lock = threading.Lock()
         self._muted = 0
+        self._tells_progress = False
         self.format: Format = "auto"
         self._lines: Lines | None = None
 
@@ -74,6 +76,8 @@ class Terminal:
         """From which level on it takes an event."""
         if self._muted:
             return NEVER
+        if event is Progress:
+            return logging.INFO if self._tells_progress else NEVER
         if event in VERDICTS:
             return (logging.WARNING if self._quiet else logging.INFO) if self.all_json else NEVER
         return NEVER if event.SHOWN is not None and self._least > event.SHOWN else self._least
@@ -95,6 +99,25 @@ class Terminal:
             sys.stderr.write(f"{line}\n")
             return
         self.take(Log(logger="h5flow-async", message=line), level, speaker())
+
+    @contextmanager
+    def progress(self, journal: Journal) -> Iterator[None]:
+        """While a run goes on: a live view of it on a terminal, otherwise a line now and then; on rank 0."""
+        if self._rank or self._quiet or self._muted:
+            yield
+            return
+        if self.format != "json" and sys.stderr.isatty() and find_spec("rich") is not None:
+            from h5flow.telemetry.live import LiveView
+
+            journal.measured = True
+            with LiveView(journal).shown():
+                yield
+            return
+        self._tells_progress = True
+        try:
+            yield
+        finally:
+            self._tells_progress = False
 
     @contextmanager
     def muted(self) -> Iterator[None]:

@@ -15,14 +15,17 @@ from h5flow.telemetry.state import RunState, tell_progress, tell_queues
 QUEUES, PROGRESS = 5.0, 30.0
 
 
-#: What a log file has.
-TOLD: list[tuple[float, Callable[[RunState], None]]] = [(QUEUES, tell_queues), (PROGRESS, tell_progress)]
+Due = tuple[float, Callable[[RunState], None]]
+
+#: Progress is told once to all who take it, queues to log files.
+PROGRESS_DUE: Due = (PROGRESS, tell_progress)
+QUEUES_DUE: Due = (QUEUES, tell_queues)
 
 
 class Ticker:
     """Calls functions with the state of the journal's loop every so many seconds, in a thread of its own."""
 
-    def __init__(self, journal: Journal, dues: Sequence[tuple[float, Callable[[RunState], None]]]) -> None:
+    def __init__(self, journal: Journal, dues: Sequence[Due]) -> None:
         self._journal = journal
         self._dues = dues
         self._ended = threading.Event()

@@ -1,0 +1,116 @@
+"""How quickly a loop goes, and who keeps it from going quicker, from its state now and a while ago."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from h5flow.telemetry.events import ActorTotals
+from h5flow.telemetry.state import RunState
+
+#: Figures are those of the last so many seconds.
+WINDOW = 10.0
+
+# Who works for less than this share of the time keeps nobody waiting.
+_BUSY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ActorPace:
+    """An actor: the share of the time that it works, and how full the queue is that it fills, if it fills one."""
+
+    name: str
+    busy: float
+    occupancy: int | None
+    depth: int | None
+    is_bottleneck: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The pace of a loop: slices and rows per second, seconds left (`None` where that isn't known), actors in order."""
+
+    slices: int
+    total: int | None
+    rows: int
+    seconds: float
+    slices_per_s: float
+    rows_per_s: float
+    left_s: float | None
+    in_flight: int
+    in_flight_bytes: int
+    actors: tuple[ActorPace, ...]
+
+    @property
+    def share(self) -> float | None:
+        """How much is done, from 0 to 1."""
+        return None if not self.total else min(1.0, self.slices / self.total)
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The actor that others wait for."""
+        return next((actor.name for actor in self.actors if actor.is_bottleneck), None)
+
+
+class PaceMaker:
+    """Makes paces from states that are given one after the other; `total` is the number of slices, if it is known.
+
+    `loaders` threads work for the prefetcher, which is busy when all of them are.
+    """
+
+    def __init__(self, total: int | None = None, loaders: int = 1) -> None:
+        self._total = total
+        self._loaders = loaders
+        self._states: deque[RunState] = deque()
+
+    def pace(self, state: RunState) -> Pace:
+        """The pace now."""
+        states = self._states
+        if states and (state.slices < states[-1].slices or state.seconds < states[-1].seconds):
+            states.clear()  # another loop
+        states.append(state)
+        while len(states) > 2 and state.seconds - states[1].seconds >= WINDOW:
+            states.popleft()
+        first = states[0] if len(states) > 1 else RunState()
+        seconds = state.seconds - first.seconds
+        per_s = (state.slices - first.slices) / seconds if seconds > 0 else 0.0
+        left = None if self._total is None or not per_s else max(0, self._total - state.slices) / per_s
+        return Pace(
+            slices=state.slices,
+            total=self._total,
+            rows=state.rows,
+            seconds=state.seconds,
+            slices_per_s=per_s,
+            rows_per_s=(state.rows - first.rows) / seconds if seconds > 0 else 0.0,
+            left_s=left,
+            in_flight=state.in_flight,
+            in_flight_bytes=state.in_flight_bytes,
+            actors=self._actors(state, first, seconds),
+        )
+
+    def _actors(self, state: RunState, first: RunState, seconds: float) -> tuple[ActorPace, ...]:
+        busy = {}
+        for name, totals in state.actors.items():
+            before = first.actors.get(name, ActorTotals())
+            # Of a stage, what is loaded ahead is the prefetcher's work.
+            loads = name == "prefetcher"
+            worked = totals.prefetch_s - before.prefetch_s if loads else _worked(totals) - _worked(before)
+            threads = self._loaders if loads else 1
+            busy[name] = min(1.0, max(0.0, worked / (seconds * threads))) if seconds > 0 else 0.0
+        slowest = max(busy, key=lambda name: busy[name], default=None)
+        queues = {"prefetcher" if queue.name == "prefetch" else queue.name: queue for queue in state.queues}
+        return tuple(
+            ActorPace(
+                name=name,
+                busy=share,
+                occupancy=queues[name].occupancy if name in queues else None,
+                depth=queues[name].depth if name in queues else None,
+                is_bottleneck=name == slowest and share >= _BUSY,
+            )
+            for name, share in busy.items()
+        )
+
+
+def _worked(totals: ActorTotals) -> float:
+    """Seconds in which an actor has worked, and not waited."""
+    return totals.load_s + totals.run_s + totals.write_s - totals.held_s
