@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from h5flow.workflow import ComponentConfig
 
+_log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Component)
 S = TypeVar("S", bound="ComponentConfig")
@@ -306,8 +308,18 @@ class H5FlowManager:
 
     def _slices(self) -> int | None:
         """How many slices this rank has, if its generator says so."""
-        count = getattr(type(self.generator), "__len__", None)
-        return None if count is None else int(count(self.generator))
+        if not hasattr(type(self.generator), "__len__"):
+            return None
+        try:
+            return len(self.generator)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - users' code, for the sake of a figure that is only shown
+            _log.warning(
+                "%s: how much there is isn't known, its `__len__` raises %s: %s",
+                _generator_label(self.config),
+                type(error).__name__,
+                error,
+            )
+            return None
 
     def _state(self) -> RunState:
         return self._teller.state(self.done)

@@ -98,6 +98,14 @@ class TestTheRun:
         times = [line["timestamp"] for line in ended.lines]
         assert times == sorted(times)
 
+    def test_goes_on_where_nobody_can_say_how_much_there_is(self, told, folder):
+        with (folder / "parts.py").open("a") as file:
+            file.write("\nclass Unknown(Source):\n    def __len__(self):\n        return self.nowhere\n")
+        ended = told("rows.classname=Unknown")
+        assert ended.code == 0
+        (line,) = (line for line in ended.of("log") if line["level"] == "warning")
+        assert "generator 'rows': how much there is isn't known, its `__len__` raises AttributeError" in line["message"]
+
     def test_that_fails_says_where(self, told):
         ended = told("second.params.fails=15")
         assert ended.code == 1
