@@ -10,16 +10,17 @@ from h5flow.core import H5FlowGenerator
 TICKS = 128
 WAVEFORM = np.dtype([("event", "u4"), ("channel", "u2"), ("samples", "i2", (TICKS,))])
 TRACK = np.dtype([("event", "u4"), ("start", "f4", (3,)), ("end", "f4", (3,)), ("dqdx", "f4")])
-NOISE = np.dtype([("sigma", "f4")])
+NOISE = np.dtype([("samples", "i2", (2048,))])
 
-_PULSE_WIDTH = 2.0  # ticks
+PULSE_WIDTH = 2.0  # ticks
+SIGMA = 4.0  # of the noise
 
 
 class DetectorSimulation(H5FlowGenerator):
     """Simulates `events` tracks, `events_per_slice` at a time; equal seeds give equal files.
 
     Writes the waveforms of hit channels, `mc/tracks` with references to the waveforms that each track made,
-    and `raw/noise`, the noise of each waveform.
+    and `raw/noise`, what the channel of each waveform showed before there was a track.
     """
 
     class_version = "1.0.0"
@@ -47,6 +48,8 @@ class DetectorSimulation(H5FlowGenerator):
         dm.create_dset("mc/tracks", TRACK)
         dm.create_ref(self.dset_name, "raw/noise")
         dm.create_ref("mc/tracks", self.dset_name)
+        recorded = np.random.default_rng(self.seed).normal(0, SIGMA, 1 << 20).round().astype("i2")
+        self.stretches = np.lib.stride_tricks.sliding_window_view(recorded, NOISE["samples"].shape)
         dm.set_attrs(self.dset_name, classname=self.classname, class_version=self.class_version, seed=self.seed)
 
     def next(self):
@@ -54,17 +57,15 @@ class DetectorSimulation(H5FlowGenerator):
         if not len(events):
             return self.EMPTY
         self.next_event = int(events[-1]) + 1
-        tracks, waveforms = zip(*(self._simulate(event) for event in events), strict=True)
+        tracks, waveforms, noise = zip(*(self._simulate(event) for event in events), strict=True)
 
         dm = self.data_manager
         rows = dm.reserve_data(self.dset_name, sum(len(made) for made in waveforms))
         dm.write_data(self.dset_name, rows, np.concatenate(waveforms))
         numbers = np.arange(rows.start, rows.stop)
 
-        noise = np.zeros(len(numbers), NOISE)
-        noise["sigma"] = 4
-        noise_rows = dm.reserve_data("raw/noise", len(noise))
-        dm.write_data("raw/noise", noise_rows, noise)
+        noise_rows = dm.reserve_data("raw/noise", len(numbers))
+        dm.write_data("raw/noise", noise_rows, np.concatenate(noise))
         dm.write_ref(self.dset_name, "raw/noise", np.c_[numbers, np.arange(noise_rows.start, noise_rows.stop)])
 
         track_rows = dm.reserve_data("mc/tracks", len(tracks))
@@ -73,28 +74,29 @@ class DetectorSimulation(H5FlowGenerator):
         dm.write_ref("mc/tracks", self.dset_name, np.c_[made_by, numbers])
         return rows
 
-    def _simulate(self, event: int) -> tuple[tuple, np.ndarray]:
-        """A track and the waveforms of the channels below it."""
+    def _simulate(self, event: int) -> tuple[tuple, np.ndarray, np.ndarray]:
+        """A track, the waveforms of the channels below it, and their noise."""
         geometry = resources["Geometry"]
         random = np.random.default_rng([self.seed, event])
         depth = (TICKS - 20) * geometry.drift_velocity
         start, end = random.uniform(0, 1, (2, 3)) * (geometry.width, geometry.width, depth)
         dqdx = random.uniform(120, 200)
 
-        steps = np.linspace(0, 1, 400)[:, np.newaxis]
+        steps = np.linspace(0, 1, 100)[:, np.newaxis]
         x, y, z = (start + (end - start) * steps).T
         charge = dqdx * np.linalg.norm(end - start) / len(steps)
-        channels, which = np.unique(geometry.channel(x, y), return_inverse=True)
+        at = geometry.channel(x, y)
+        order = np.argsort(at, kind="stable")
+        channels, first = np.unique(at[order], return_index=True)
 
-        ticks = np.arange(TICKS)
-        arrival = z / geometry.drift_velocity + 10
-        pulses = np.exp(-0.5 * ((ticks - arrival[:, np.newaxis]) / _PULSE_WIDTH) ** 2)
-        samples = np.zeros((len(channels), TICKS))
-        np.add.at(samples, which, charge * pulses / (_PULSE_WIDTH * np.sqrt(2 * np.pi)))
-        samples += random.normal(0, 4, samples.shape)
+        arrival = z[order, np.newaxis] / geometry.drift_velocity + 10
+        pulses = np.exp(-0.5 * ((np.arange(TICKS) - arrival) / PULSE_WIDTH) ** 2)
+        samples = charge / (PULSE_WIDTH * np.sqrt(2 * np.pi)) * np.add.reduceat(pulses, first, axis=0)
 
         waveforms = np.zeros(len(channels), WAVEFORM)
         waveforms["event"] = event
         waveforms["channel"] = channels
-        waveforms["samples"] = np.round(samples)
-        return (event, start, end, dqdx), waveforms
+        waveforms["samples"] = np.round(samples + random.normal(0, SIGMA, samples.shape))
+        noise = np.zeros(len(channels), NOISE)
+        noise["samples"] = self.stretches[random.integers(len(self.stretches), size=len(channels))]
+        return (event, start, end, dqdx), waveforms, noise

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tracks_are_found_where_they_were(folder):
     with h5py.File(folder / "detector.h5") as file:
-        assert len(file["charge/events/data"]) == 400
+        assert len(file["charge/events/data"]) == 1600
         fits = file["reco/tracks/data"][()]
         assert np.median(fits["angle"]) < 2
         assert file["reco/tracks"].attrs["median_angle"] == np.median(fits["angle"])
