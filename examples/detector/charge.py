@@ -39,6 +39,7 @@ class HitFinder(H5FlowStage):
             classname=self.classname,
             class_version=self.class_version,
             threshold=self.threshold,
+            pulse_width=self.pulse_width,
         )
 
     def run(self, source_name, source_slice, cache):

@@ -12,13 +12,14 @@ WAVEFORM = np.dtype([("event", "u4"), ("channel", "u2"), ("samples", "i2", (TICK
 TRACK = np.dtype([("event", "u4"), ("start", "f4", (3,)), ("end", "f4", (3,)), ("dqdx", "f4")])
 NOISE = np.dtype([("samples", "i2", (2048,))])
 
-PULSE_WIDTH = 2.0  # ticks
-SIGMA = 4.0  # of the noise
+_PULSE_WIDTH = 2.0  # ticks
+_SIGMA = 4.0  # of the noise
 
 
 class DetectorSimulation(H5FlowGenerator):
-    """Simulates `events` tracks, `events_per_slice` at a time; equal seeds give equal files.
+    """Simulates `events` tracks, `events_per_slice` at a time; equal seeds give equal tracks.
 
+    Several ranks take turns: the first simulates the first slice, the second the next, and so on.
     Writes the waveforms of hit channels, `mc/tracks` with references to the waveforms that each track made,
     and `raw/noise`, what the channel of each waveform showed before there was a track.
     """
@@ -33,12 +34,14 @@ class DetectorSimulation(H5FlowGenerator):
         super().__init__(**params)
         self.seed = params.get("seed", self.default_seed)
         self.events_per_slice = params.get("events_per_slice", self.default_events_per_slice)
-        self.next_event = self.start_position or 0
         if self.end_position is None:
             self.end_position = params.get("events", self.default_events)
+        first = (self.start_position or 0) + self.rank * self.events_per_slice
+        self.firsts = range(first, self.end_position, self.size * self.events_per_slice)
+        self.made = 0
 
     def __len__(self):
-        return -(-self.end_position // self.events_per_slice)
+        return len(self.firsts)
 
     def init(self):
         super().init()
@@ -48,15 +51,16 @@ class DetectorSimulation(H5FlowGenerator):
         dm.create_dset("mc/tracks", TRACK)
         dm.create_ref(self.dset_name, "raw/noise")
         dm.create_ref("mc/tracks", self.dset_name)
-        recorded = np.random.default_rng(self.seed).normal(0, SIGMA, 1 << 20).round().astype("i2")
+        recorded = np.random.default_rng(self.seed).normal(0, _SIGMA, 1 << 20).round().astype("i2")
         self.stretches = np.lib.stride_tricks.sliding_window_view(recorded, NOISE["samples"].shape)
         dm.set_attrs(self.dset_name, classname=self.classname, class_version=self.class_version, seed=self.seed)
 
     def next(self):
-        events = np.arange(self.next_event, min(self.next_event + self.events_per_slice, self.end_position))
-        if not len(events):
+        if self.made == len(self.firsts):
             return self.EMPTY
-        self.next_event = int(events[-1]) + 1
+        first = self.firsts[self.made]
+        self.made += 1
+        events = range(first, min(first + self.events_per_slice, self.end_position))
         tracks, waveforms, noise = zip(*(self._simulate(event) for event in events), strict=True)
 
         dm = self.data_manager
@@ -90,13 +94,13 @@ class DetectorSimulation(H5FlowGenerator):
         channels, first = np.unique(at[order], return_index=True)
 
         arrival = z[order, np.newaxis] / geometry.drift_velocity + 10
-        pulses = np.exp(-0.5 * ((np.arange(TICKS) - arrival) / PULSE_WIDTH) ** 2)
-        samples = charge / (PULSE_WIDTH * np.sqrt(2 * np.pi)) * np.add.reduceat(pulses, first, axis=0)
+        pulses = np.exp(-0.5 * ((np.arange(TICKS) - arrival) / _PULSE_WIDTH) ** 2)
+        samples = charge / (_PULSE_WIDTH * np.sqrt(2 * np.pi)) * np.add.reduceat(pulses, first, axis=0)
 
         waveforms = np.zeros(len(channels), WAVEFORM)
         waveforms["event"] = event
         waveforms["channel"] = channels
-        waveforms["samples"] = np.round(samples + random.normal(0, SIGMA, samples.shape))
+        waveforms["samples"] = np.round(samples + random.normal(0, _SIGMA, samples.shape))
         noise = np.zeros(len(channels), NOISE)
         noise["samples"] = self.stretches[random.integers(len(self.stretches), size=len(channels))]
         return (event, start, end, dqdx), waveforms, noise
