@@ -182,6 +182,7 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
         raise UsageError(f"no workflow file given{taken}")
     configs = check_all([load(path) for path in paths], options.overrides)
     terminal.use(configs[0].logging.format)
+    mpi.tell_strangers()
     defaults = configs[0].run
     output = options.output_filename or defaults.output
     if output is None:

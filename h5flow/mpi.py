@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 import time
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from h5flow.errors import H5FlowError, UsageError
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -29,13 +32,17 @@ _LET_OUTPUT_PASS = 0.3  # seconds
 @functools.cache
 def available() -> bool:
     """Whether MPI may be used: mpi4py can be imported, and neither environment nor command line rule it out."""
-    if os.environ.get("H5FLOW_NOMPI") or "--nompi" in sys.argv:
+    if _ruled_out():
         return False
     try:
         from mpi4py import MPI  # noqa: F401
     except (ImportError, RuntimeError):  # RuntimeError: mpi4py is there, an MPI library isn't
         return False
     return True
+
+
+def _ruled_out() -> bool:
+    return bool(os.environ.get("H5FLOW_NOMPI")) or "--nompi" in sys.argv
 
 
 @functools.cache
@@ -52,6 +59,18 @@ def launched_ranks() -> int:
     if not counts and any(variable in os.environ for variable in _LAUNCHED_RANK) and available():
         return world().Get_size()  # srun with PMIx tells a rank its number only
     return max([1, *counts])
+
+
+def tell_strangers() -> None:
+    """Warn where srun has started several processes and hasn't told them of each other."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks.isdigit() and int(tasks) > 1 and launched_ranks() == 1 and not _ruled_out():
+        _log.warning(
+            "srun has started %s processes that don't know of each other, so each does all of the work: use the"
+            " --mpi of srun that belongs to the MPI (`srun --mpi=list`: pmix for Open MPI, pmi2 for MPICH), or set"
+            " H5FLOW_NOMPI=1 if that is what you want",
+            tasks,
+        )
 
 
 class OnFirstRank(H5FlowError):

@@ -126,3 +126,26 @@ class TestOverwriting:
         folder.write("flow.yaml", "flow: {source: raw}\n")
         assert folder.run("flow.yaml", "-i", "./out.h5", "-o", "out.h5", "--overwrite").code == 0
         assert len(folder.rows("raw/data")) == 20
+
+
+class TestTasksOfSlurm:
+    """Processes that srun has started, but not told of each other."""
+
+    @pytest.mark.parametrize(
+        ("variables", "warned"),
+        [
+            ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"}, True),
+            ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+            ({"SLURM_NTASKS": "4"}, False),  # a batch script that starts one process
+            ({"SLURM_STEP_NUM_TASKS": "4", "H5FLOW_NOMPI": "1"}, False),
+        ],
+    )
+    def test_are_warned_that_each_does_everything(self, folder, monkeypatch, variables, warned):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        folder.input()
+        folder.write("stage.py", STAGE)
+        folder.write("one.yaml", FLOW)
+        done = folder.run("one.yaml", "-i", "in.h5", "-o", "out.h5")
+        assert done.code == 0
+        assert ("srun has started 4 processes that don't know of each other" in done.err) is warned
