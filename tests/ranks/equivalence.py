@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import h5py
@@ -14,30 +13,11 @@ from mpi4py import MPI
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 
-from comparing import content
+from comparing import content, digest
 
 from h5flow.core import H5FlowGenerator, H5FlowManager, H5FlowStage
 
 ROW = np.dtype([("id", "i8"), ("digest", "u4"), ("value", "f8")])
-
-
-def digest(value, start=0):
-    """A number that changes with anything that a stage could see of a value."""
-    if value is None:
-        return zlib.crc32(b"none", start)
-    if isinstance(value, dict):
-        for key in sorted(value):
-            start = digest(value[key], zlib.crc32(key.encode(), start))
-        return start
-    array = np.ma.getdata(value)
-    start = zlib.crc32(repr((array.shape, array.dtype.descr)).encode(), start)
-    if isinstance(value, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(value)
-        start = zlib.crc32(np.ascontiguousarray(mask).tobytes(), start)
-        array = np.array(array)
-        for name in array.dtype.names or [...]:
-            array[name][mask[name]] = 0
-    return zlib.crc32(np.ascontiguousarray(array).tobytes(), start)
 
 
 def pause(sleeper):
