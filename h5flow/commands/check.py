@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from h5flow.core.h5_flow_manager import with_found_classes
+from h5flow.core.classes import with_found_classes
 from h5flow.core.planning import MISSING, Plan, plan
 from h5flow.data.inspection import opened
 from h5flow.data.soundness import unsound

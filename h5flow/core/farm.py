@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from h5flow import mpi
+from h5flow.core.classes import with_found_classes
 from h5flow.core.file_log import FileLog
-from h5flow.core.h5_flow_manager import with_found_classes
 from h5flow.core.job import check_rows, launched, run_workflows
 from h5flow.core.ledger import Ledger, Outcome, Stop
 from h5flow.core.tasks import Task, tasks_of

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
+from h5flow.core.classes import ROLES, class_of, sections
 from h5flow.core.component import Component
 from h5flow.core.h5_flow_generator import H5FlowGenerator
 from h5flow.core.h5_flow_resource import H5FlowResource
@@ -20,7 +18,7 @@ from h5flow.core.registry import resources
 from h5flow.core.teller import Teller
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.output_file import OutputFile
-from h5flow.errors import DiscoveryError, InvalidReference
+from h5flow.errors import InvalidReference
 from h5flow.ranks import AFTER, BEFORE, LOOP
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.crew import Crew
@@ -48,13 +46,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound=Component)
-S = TypeVar("S", bound="ComponentConfig")
 T = TypeVar("T")
 
 #: The generator of workflows whose source is a dataset.
 _LOOP = ("H5FlowDatasetLoopGenerator", "h5flow.modules.dataset_loop_generator")
-
-_ROLES = {H5FlowResource: "resource", H5FlowGenerator: "generator", H5FlowStage: "stage"}
 
 
 class H5FlowManager:
@@ -103,8 +98,8 @@ class H5FlowManager:
         resources.clear()
         try:
             # All classes are found before a file is touched, so that a misspelled one costs nothing.
-            for component, base in self._components():
-                _class_of(component, base)
+            for component, base in sections(self.config):
+                class_of(component, base)
             self._source = input_filename if self._copies_input else None
             self.configure_data_manager(output_filename, self.config)
             if self._copies_input and input_filename:
@@ -232,7 +227,7 @@ class H5FlowManager:
         """Call `init` of resources, generator and stages, in this order."""
         if self._provenance is not None:
             found = [
-                record_of(_ROLES[base], section.key, _class_of(section, base)) for section, base in self._components()
+                record_of(ROLES[base], section.key, class_of(section, base)) for section, base in sections(self.config)
             ]
             self._provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
         for _, _, begin in self.components():
@@ -413,19 +408,11 @@ class H5FlowManager:
         """Load the source rows and those requirements that the cache doesn't have yet."""
         self._loader.update(cache, source_name, source_slice, format_requirements(list(requirements)))
 
-    def _components(self) -> Iterator[tuple[ComponentConfig, type[Component]]]:
-        for section in self.config.resources:
-            yield section, H5FlowResource
-        if self.config.generator is not None:
-            yield self.config.generator, H5FlowGenerator
-        for section in self.config.stages:
-            yield section, H5FlowStage
-
     @property
     def _copies_input(self) -> bool:
         """Whether the generator loops over the input, which the output then starts as a copy of."""
         section = self.config.generator
-        return section is None or _class_of(section, H5FlowGenerator).copies_input
+        return section is None or class_of(section, H5FlowGenerator).copies_input
 
     def _made(
         self, section: ComponentConfig, base: type[C], label: str, position: int | None, **arguments: Any
@@ -434,7 +421,7 @@ class H5FlowManager:
         component = self._located(
             position,
             where,
-            _class_of(section, base),
+            class_of(section, base),
             **{
                 **section.params,
                 **arguments,
@@ -479,37 +466,6 @@ class H5FlowManager:
 
 def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
     return config if isinstance(config, WorkflowConfig) else check(Document.from_mapping(config))
-
-
-def _class_of(section: ComponentConfig, base: type[C]) -> type[C]:
-    try:
-        found = get_class(section.classname, section.path)
-    except DiscoveryError as error:
-        raise DiscoveryError(f"{section.place}: {error}") from error
-    if not issubclass(found, base):
-        raise DiscoveryError(
-            f"{section.place}: '{section.classname}' is used as a {_ROLES[base]} but is no {base.__name__}"
-        )
-    return found
-
-
-def with_found_classes(config: WorkflowConfig) -> WorkflowConfig:
-    """A workflow whose classes have been found, imported, and aren't searched for again; raises `DiscoveryError`."""
-    generator = config.generator
-    return msgspec.structs.replace(
-        config,
-        generator=None if generator is None else _with_found_class(generator, H5FlowGenerator),
-        stages=tuple(_with_found_class(section, H5FlowStage) for section in config.stages),
-        resources=tuple(_with_found_class(section, H5FlowResource) for section in config.resources),
-    )
-
-
-def _with_found_class(section: S, base: type[Component]) -> S:
-    found = _class_of(section, base)
-    module = sys.modules.get(found.__module__)
-    if section.path is not None or getattr(module, section.classname, None) is not found:
-        return section
-    return msgspec.structs.replace(section, path=found.__module__)
 
 
 def _source(config: WorkflowConfig) -> str:

@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from h5flow.data import layout
 from h5flow.data.observer import Observer
-from h5flow.data.pages import PageCache, PagedDataset, PairTable, RegionTable
+from h5flow.data.pages import PageCache, PagedDataset
 from h5flow.data.parallel_ranks import ParallelRanks
 from h5flow.data.ranks import Ranks
+from h5flow.data.reference_tables import PairTable, RegionTable
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow import mpi
 from h5flow.data.layout import data_path
-from h5flow.data.pages import PagedDataset, RegionTable
+from h5flow.data.pages import PagedDataset
 from h5flow.data.ranks import FENCE, STRUCTURE, RankedFile, Ranks
+from h5flow.data.reference_tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.parallel import ParallelStorage, Together, room
 from h5flow.ranks import Round, unpacked

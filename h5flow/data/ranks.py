@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from h5flow import mpi
 from h5flow.data.observer import Observer
-from h5flow.data.pages import PagedDataset, RegionTable
+from h5flow.data.pages import PagedDataset
+from h5flow.data.reference_tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import H5FlowError, NotInFile

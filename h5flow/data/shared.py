@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from h5flow.data.observer import Observer
-from h5flow.data.pages import PagedDataset, RegionTable
+from h5flow.data.pages import PagedDataset
+from h5flow.data.reference_tables import RegionTable
 from h5flow.data.selection import Indices, RowSelection, rows_of
 from h5flow.errors import Gone, RowsOutOfRange
 
