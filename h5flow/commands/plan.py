@@ -69,13 +69,8 @@ def _text(found: Plan) -> Iterator[str]:
 
 
 def _workflow(workflow: PlannedWorkflow) -> Iterator[str]:
-    slices = _count(workflow.slices)
     yield f"{workflow.name}, {workflow.mode}"
-    yield (
-        f"  slices of '{workflow.source}': {slices} of {_count(workflow.rows_per_slice)} rows,"
-        f" {'?' if workflow.bytes_per_slice is None else 'about ' + shown_size(workflow.bytes_per_slice)} each;"
-        f" up to {workflow.max_in_flight} in flight"
-    )
+    yield f"  {_slices(workflow)}; up to {workflow.max_in_flight} in flight"
     for resource in workflow.resources:
         yield from _component("", resource)
     yield from _component("─▶ ", workflow.generator)
@@ -135,5 +130,13 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _count(number: int | None) -> str:
-    return "?" if number is None else f"{number:,}"
+def _slices(workflow: PlannedWorkflow) -> str:
+    """How many slices there are, and of what size, as far as that is known."""
+    count = "" if workflow.slices is None else f"{workflow.slices:,} "
+    rows = "" if workflow.rows_per_slice is None else f" of {workflow.rows_per_slice:,} rows"
+    size = ""
+    if workflow.bytes_per_slice is not None:
+        size = f", about {shown_size(workflow.bytes_per_slice)} each with what stages require"
+    elif workflow.bytes_per_row is not None:
+        size = f", {shown_size(workflow.bytes_per_row)} a row"
+    return f"{count}slices{rows} of '{workflow.source}'{size}"

@@ -262,12 +262,12 @@ class H5FlowManager:
                 if self._crew.workers:
                     factory = loop_factory(self.config.runtime.loop)
                     pipeline = self._pipeline(stop)
-                    with self._teller.loop(pipeline.state, self._slices()):
+                    with self._teller.loop(pipeline.state, self.slices()):
                         failure = run_on_loop(pipeline.run, factory)
                     if failure is not None:
                         raise failure
                 else:
-                    with self._teller.loop(self._state, self._slices()):
+                    with self._teller.loop(self._state, self.slices()):
                         run_off_loop(lambda: self._run_sequentially(stop))
         except Stopped as stopped:
             self._stop_at_once = stopped.at_once
@@ -289,19 +289,19 @@ class H5FlowManager:
             self.data_manager.ranks.coordination.enter(LOOP)
         if self._crew.workers:
             pipeline = self._pipeline(StopRequest())
-            with self._teller.loop(pipeline.state, self._slices()):
+            with self._teller.loop(pipeline.state, self.slices()):
                 failure = await pipeline.run()
             if failure is not None:
                 raise failure
         else:
             worker = Worker("h5flow sequential")
             try:
-                with self._teller.loop(self._state, self._slices()):
+                with self._teller.loop(self._state, self.slices()):
                     await worker.run(lambda: self._run_sequentially(StopRequest()))
             finally:
                 worker.close()
 
-    def _slices(self) -> int | None:
+    def slices(self) -> int | None:
         """How many slices this rank has, if its generator says so."""
         if not hasattr(type(self.generator), "__len__"):
             return None

@@ -79,6 +79,9 @@ class PlannedWorkflow(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None
     slices: int | None
     rows_per_slice: int | None
+    #: A row of the source.
+    bytes_per_row: int | None
+    #: The rows of the source and what the stages require, where all of that is known.
     bytes_per_slice: int | None
     max_in_flight: str
     generator: PlannedComponent
@@ -188,6 +191,8 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
     rows, chunk = _rows(manager)
     if not rows and (facts is None or source not in {dataset.path for dataset in facts.datasets}):
         rows = None  # a workflow before will make them
+    if chunk is not None and rows:
+        chunk = min(chunk, rows)
     row_bytes = file.row_bytes(source)
     needs = _Needs(file, facts, makers, [stage.name for stage in stages], source, chunk)
     planned = []
@@ -201,18 +206,19 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
                 depth=depths.of(section.key),
             )
         )
-    sizes = {need.name: need.bytes for stage in planned for need in stage.requires}
-    if chunk is not None and row_bytes is not None:
-        sizes[source] = chunk * row_bytes
+    sizes = {need.name: need.bytes for stage in planned for need in stage.requires if need.when != MISSING}
+    sizes[source] = None if chunk is None or row_bytes is None else chunk * row_bytes
     known = [size for size in sizes.values() if size is not None]
+    of_loop = None if rows is None or chunk is None else math.ceil(rows / chunk)
     return PlannedWorkflow(
         name=config.name,
         mode=config.runtime.mode,
         source=source,
         rows=rows,
-        slices=None if rows is None or chunk is None else math.ceil(rows / chunk),
+        slices=of_loop if loops else manager.slices(),
         rows_per_slice=chunk,
-        bytes_per_slice=sum(known) if known else None,
+        bytes_per_row=row_bytes,
+        bytes_per_slice=sum(known) if len(known) == len(sizes) else None,
         max_in_flight=str(config.runtime.max_in_flight),
         generator=generator,
         generator_depth=depths.of("generator"),

@@ -69,13 +69,13 @@ def test_requirements_are_early_or_late_for_a_reason(folder):
     assert needs["stage 'last'", "nowhere"]["why"].startswith("dataset 'nowhere' isn't there")
     assert needs["stage 'last'", "none"]["why"].startswith("there are no references between 'more' and 'calib'")
     # 20 rows with a hit each, of 8 bytes; a row number has 8, too.
-    assert workflow["rows"] == 20
-    assert workflow["slices"] == 1
+    assert (workflow["rows"], workflow["slices"], workflow["rows_per_slice"]) == (20, 1, 20)
     assert needs["stage 'sum'", "hits"]["bytes"] == workflow["rows_per_slice"] * 8
     assert needs["stage 'more'", "rows"]["bytes"] == workflow["rows_per_slice"] * 8
-    assert (
-        first["waits"] == ["for stage 'last' on the slice before, which makes 'later'"] * 1 or len(first["waits"]) == 2
-    )
+    assert first["waits"] == [
+        "for stage 'last' on the slice before, which makes 'later'",
+        "for stage 'last' on the slice before, which makes 'raw → later'",
+    ]
     assert more["makes"] == ["more", "raw → more"]
     assert last["source"].endswith("chain.py:4")
 
@@ -113,6 +113,26 @@ def test_the_second_workflow_sees_what_the_first_one_makes(folder):
     _, second = json.loads(done.out)["workflows"]
     assert second["rows"] is None
     assert second["stages"][0]["requires"][0]["when"] == "early"
+
+
+def test_slices_of_a_generator_that_says_how_many_it_has(folder):
+    folder.write(
+        "made.py",
+        """
+        from h5flow.core import H5FlowGenerator
+        class Made(H5FlowGenerator):
+            def init(self):
+                self.data_manager.create_dset(self.dset_name, 'u2', (3,))
+            def __len__(self):
+                return 42
+            def next(self):
+                raise AssertionError('nothing is to be run')
+        """,
+    )
+    folder.write("made.yaml", "flow: {source: g, stages: []}\ng: {classname: Made, path: made, dset_name: made}\n")
+    done = folder.run("plan", "made.yaml")
+    assert done.code == 0, done
+    assert "  42 slices of 'made', 6 B a row; up to 512MiB in flight" in done.out.splitlines()
 
 
 def test_an_init_that_fails_without_rows_is_told(folder):
