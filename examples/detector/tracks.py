@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from examples.detector.charge import present
@@ -30,7 +32,9 @@ class TrackFit(H5FlowStage):
         events, hits, truth = cache[source_name], cache["hits"], cache["truth"]
         fits = np.zeros(len(events), FIT)
         fits["event"] = events["id"]
-        for fit, of_event, true in zip(fits, hits, truth.reshape(len(events), -1), strict=True):
+        # On many ranks there are slices without events in the end, of which -1 would be any number.
+        truth = truth.reshape(len(events), math.prod(truth.shape[1:]))
+        for fit, of_event, true in zip(fits, hits, truth, strict=True):
             points = present(of_event)
             xyz = np.stack([points["x"], points["y"], points["z"]], axis=1).astype(float)
             xyz -= xyz.mean(axis=0)
@@ -59,7 +63,7 @@ class TrackFit(H5FlowStage):
             class_version=self.class_version,
             median_angle=np.median(fits["angle"]),
         )
-        if self.picture:
+        if self.picture and self.rank == 0:
             self._draw(fits)
 
     def _draw(self, fits: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import Document, WorkflowConfig, check_all, get_class, load_text
 
 _ROWS = 1 << 16
+# What the name of a workflow ends with that was run again.
+_FROM = re.compile(r" \(in .*\)$")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,7 +86,8 @@ def _chosen(path: str, number: int | None) -> RunRecord:
 
 
 def _document(path: str, name: str, text: str) -> Document:
-    return load_text(text, f"{name} (in {path})")
+    # What made the file may have been run again from a file itself.
+    return load_text(text, f"{_FROM.sub('', name)} (in {path})")
 
 
 def _input_of(record: RunRecord) -> str | None:

@@ -81,3 +81,11 @@ def test_a_run_that_went_on_with_a_file(reco):
     assert "the run went on with a file that was there" in done.err
     assert rerun(reco, "--run", "1", "--overwrite").code == 0
     assert len(reco.rows("reco/sums/data", "again.h5")) == 18
+
+
+def test_what_was_run_again(reco):
+    assert rerun(reco).code == 0
+    assert reco.run("rerun", "again.h5", "-o", "third.h5").code == 0
+    done = reco.run("inspect", "third.h5")
+    assert "workflow.yaml (in again.h5), done" in done.out
+    assert done.out.count("(in ") == 1
