@@ -43,7 +43,8 @@ class Teller:
 
             number = self._journal.workflows
             prefix = f"{config.name}: " if number else ""
-            self.timeline = Timeline(self._journal.trace, self._stages, self.measures, number, prefix)
+            loaders = config.runtime.loaders
+            self.timeline = Timeline(self._journal.trace, self._stages, loaders, self.measures, number, prefix)
             self._journal.workflows += 1
 
     def begin(self) -> None:

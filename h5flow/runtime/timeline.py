@@ -15,22 +15,25 @@ if TYPE_CHECKING:
 
 # Counters are drawn at most so often, in seconds.
 _COUNT = 2e-3
-# Positions of tracks: loaders lie between the generator and the stages, the next workflow below all of them.
-_LOADERS, _STAGES, _COMMITTER, _NEXT = 1, 1000, 8000, 10_000
 
 
 class Timeline:
     """Draws one workflow; `number` counts those of the job, and `prefix` tells them apart."""
 
-    def __init__(self, trace: Trace, stages: Sequence[str], measures: Measures, number: int, prefix: str) -> None:
+    def __init__(
+        self, trace: Trace, stages: Sequence[str], loaders: int, measures: Measures, number: int, prefix: str
+    ) -> None:
         self._trace = trace
         self._prefix = prefix
-        self._first = number * _NEXT
-        self._generator = trace.track(f"{prefix}{GENERATOR}", self._first)
-        self._stages = [
-            trace.track(f"{prefix}{stage}", self._first + _STAGES + position) for position, stage in enumerate(stages)
-        ]
-        self._committer = trace.track(f"{prefix}{COMMITTER}", self._first + _COMMITTER)
+        self._number = number
+        self._generator = trace.tracks(2 + loaders + len(stages))
+        self._next_loader = self._generator + 1
+        self._stages = range(self._next_loader + loaders, self._next_loader + loaders + len(stages))
+        self._committer = self._stages.stop
+        for track, name in zip(
+            (self._generator, *self._stages, self._committer), (GENERATOR, *stages, COMMITTER), strict=True
+        ):
+            trace.name(track, f"{prefix}{name}")
         self._loaders: dict[str, int] = {}
         self._counted = 0.0
         self.state: Callable[[], RunState] | None = None
@@ -69,7 +72,7 @@ class Timeline:
             passed.append((track, stint.began, stint.ended))
         for index, (track, began, ended) in enumerate(passed if len(passed) > 1 else ()):
             phase = "s" if index == 0 else "f" if index + 1 == len(passed) else "t"
-            trace.arrow(track, phase, self._first + number, began, ended)
+            trace.arrow(track, phase, self._number, number, began, ended)
         self.count()
 
     def draw_settling(self, began: float, ended: float) -> None:
@@ -97,7 +100,7 @@ class Timeline:
     def _loader(self, course: Course) -> int:
         track = self._loaders.get(course.loader)
         if track is None:
-            position = self._first + _LOADERS + len(self._loaders)
-            name = f"{self._prefix}{PREFETCHER}: {course.loader.removeprefix('h5flow ')}"
-            track = self._loaders[course.loader] = self._trace.track(name, position)
+            track = self._loaders[course.loader] = self._next_loader
+            self._next_loader += 1
+            self._trace.name(track, f"{self._prefix}{PREFETCHER}: {course.loader.removeprefix('h5flow ')}")
         return track

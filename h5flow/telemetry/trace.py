@@ -51,14 +51,17 @@ class Trace:
         self._thread = threading.Thread(target=self._work, name="h5flow trace", daemon=True)
         self._thread.start()
 
-    def track(self, name: str, position: int) -> int:
-        """A new track, shown at a position among the others; its number."""
+    def tracks(self, count: int) -> int:
+        """Keep so many new tracks, which are shown in the order of their numbers; the number of the first."""
         with self._adding:
-            self._tracks += 1
-            track = self._tracks
-        for key, value in (("thread_name", {"name": name}), ("thread_sort_index", {"sort_index": position})):
+            first = self._tracks + 1
+            self._tracks += count
+        return first
+
+    def name(self, track: int, name: str) -> None:
+        """Give a track its name; one without is not shown."""
+        for key, value in (("thread_name", {"name": name}), ("thread_sort_index", {"sort_index": track})):
             self.add({"ph": "M", "name": key, "pid": self.rank, "tid": track, "ts": 0, "args": value})
-        return track
 
     def span(self, track: int, name: str, began: float, ended: float, **args: Any) -> None:
         """Something took from one moment to another."""
@@ -67,13 +70,13 @@ class Trace:
         event = {"ph": "X", "name": name, "pid": self.rank, "tid": track, "ts": start, "dur": duration}
         self.add(event | {"args": args} if args else event)
 
-    def arrow(self, track: int, phase: str, number: int, began: float, ended: float) -> None:
-        """An arrow starts (`s`), goes through (`t`) or ends (`f`) at a span, from the last one of this number."""
+    def arrow(self, track: int, phase: str, workflow: int, number: int, began: float, ended: float) -> None:
+        """An arrow starts (`s`), goes through (`t`) or ends (`f`) at a span, from the last one of this slice."""
         event = {
             "ph": phase,
             "name": "slice",
             "cat": "slice",
-            "id": (self.rank << 32) + number,
+            "id": (self.rank << 40) + (workflow << 32) + number,  # viewers in JavaScript have 53 bits
             "pid": self.rank,
             "tid": track,
             "ts": round((self._at(began) + self._at(ended)) / 2, 3),

@@ -44,17 +44,12 @@ def checked(path):
 
 def tracks(events, rank=0):
     """Names of tracks by number, in the order in which they are shown."""
-    order = {
-        event["tid"]: event["args"]["sort_index"]
-        for event in events
-        if event["name"] == "thread_sort_index" and event["pid"] == rank
-    }
     named = {
         event["tid"]: event["args"]["name"]
         for event in events
         if event["name"] == "thread_name" and event["pid"] == rank
     }
-    return {track: named[track] for track in sorted(named, key=order.__getitem__)}
+    return {track: named[track] for track in sorted(named)}
 
 
 def spans(events, track, rank=0):
@@ -179,7 +174,8 @@ def test_parts_are_joined_by_time_and_without_what_was_not_finished(tmp_path):
     path = str(tmp_path / "t.json")
     for rank in (0, 2):
         trace = Trace(path, rank, 0.0, f"rank {rank}")
-        track = trace.track("x", 0)
+        track = trace.tracks(1)
+        trace.name(track, "x")
         for moment in (5.0, 3.0, 4.0):
             trace.span(track, f"{rank}-{moment}", moment + rank / 10, moment + 0.5)
         trace.close()
