@@ -72,9 +72,10 @@ def session(
         if watching is not None:
             stack.enter_context(watching(journal))
         if is_heard(Progress, Progress.LEVEL):
-            from h5flow.telemetry.ticker import PROGRESS_DUE, Ticker
+            from h5flow.telemetry import ticker
 
-            stack.enter_context(Ticker(journal, [PROGRESS_DUE]).running())
+            due = (ticker.PROGRESS, ticker.telling_progress())
+            stack.enter_context(ticker.Ticker(journal, [due]).running())
         names = [config.name for config in configs]
         emit(
             RunStart(
@@ -101,7 +102,7 @@ def session(
 def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     from h5flow.telemetry.log_file import LogFile
     from h5flow.telemetry.standard import printing_told, records_told
-    from h5flow.telemetry.ticker import QUEUES_DUE, Ticker
+    from h5flow.telemetry.ticker import QUEUES, Ticker, tell_queues
 
     level = logging.getLevelNamesMapping()[level_name.upper()]
     file = LogFile(path, level, journal=journal, complain=_log.warning)
@@ -111,7 +112,7 @@ def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     journal.measured = True
     add_sink(file)
     try:
-        with records_told(level), printing_told(), Ticker(journal, [QUEUES_DUE]).running():
+        with records_told(level), printing_told(), Ticker(journal, [(QUEUES, tell_queues)]).running():
             yield
     finally:
         remove_sink(file)

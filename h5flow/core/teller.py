@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, 
 from h5flow.runtime.tracing import acting_component
 from h5flow.telemetry import emit, journal_of
 from h5flow.telemetry.events import ComponentFinish, ComponentInit, WorkflowDone, WorkflowStart
-from h5flow.telemetry.state import RunState, tell_queues
+from h5flow.telemetry.state import RunState
+from h5flow.telemetry.ticker import tell_queues
 
 if TYPE_CHECKING:
     from h5flow.core.component import Component
@@ -97,9 +99,9 @@ class Teller:
     def loop(self, state: Callable[[], RunState], total: int | None) -> Iterator[None]:
         """While the loop is running, whose state can be asked for; of `total` slices, if that is known."""
         self._state = state
+        loaders = self._config.runtime.loaders
         if self._journal is not None:
-            self._journal.total, self._journal.loaders = total, self._config.runtime.loaders
-            self._journal.state = state
+            self._journal.state = lambda: dataclasses.replace(state(), total=total, loaders=loaders)
         if self.timeline is not None:
             self.timeline.state = state
         try:

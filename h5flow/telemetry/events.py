@@ -91,6 +91,11 @@ class ActorTotals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     held_s: float = 0.0
     slices: int = 0
 
+    @property
+    def worked_s(self) -> float:
+        """What it has worked, and not waited; for an actor with several threads that of all of them."""
+        return max(0.0, self.load_s + self.run_s + self.write_s - self.held_s)
+
 
 class WorkflowDone(Event, tag="workflow.done"):
     """A workflow is complete on this rank."""

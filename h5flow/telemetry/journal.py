@@ -81,9 +81,6 @@ class Journal:
     #: Where what is done is drawn, and how many workflows have been.
     trace: Trace | None = None
     workflows: int = 0
-    #: How many slices the loop that is running has on this rank, if that is known, and how many threads load for it.
-    total: int | None = None
-    loaders: int = 1
     #: The state of the loop that is running, for whoever asks now and then.
     state: Callable[[], RunState] | None = None
 

@@ -53,7 +53,7 @@ class LiveView:
             if state is None:
                 continue
             if state is not loop:
-                maker, loop = PaceMaker(self._journal.total, self._journal.loaders), state
+                maker, loop = PaceMaker(), state
             live.update(drawn(maker.pace(state()), self._title()), refresh=True)
 
     def _title(self) -> str:

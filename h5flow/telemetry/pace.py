@@ -53,14 +53,9 @@ class Pace:
 
 
 class PaceMaker:
-    """Makes paces from states that are given one after the other; `total` is the number of slices, if it is known.
+    """Makes paces from states that are given one after the other."""
 
-    `loaders` threads work for the prefetcher, which is busy when all of them are.
-    """
-
-    def __init__(self, total: int | None = None, loaders: int = 1) -> None:
-        self._total = total
-        self._loaders = loaders
+    def __init__(self) -> None:
         self._states: deque[RunState] = deque()
 
     def pace(self, state: RunState) -> Pace:
@@ -74,10 +69,10 @@ class PaceMaker:
         first = states[0] if len(states) > 1 else RunState()
         seconds = state.seconds - first.seconds
         per_s = (state.slices - first.slices) / seconds if seconds > 0 else 0.0
-        left = None if self._total is None or not per_s else max(0, self._total - state.slices) / per_s
+        left = None if state.total is None or not per_s else max(0, state.total - state.slices) / per_s
         return Pace(
             slices=state.slices,
-            total=self._total,
+            total=state.total,
             rows=state.rows,
             seconds=state.seconds,
             slices_per_s=per_s,
@@ -91,11 +86,8 @@ class PaceMaker:
     def _actors(self, state: RunState, first: RunState, seconds: float) -> tuple[ActorPace, ...]:
         busy = {}
         for name, totals in state.actors.items():
-            before = first.actors.get(name, ActorTotals())
-            # Of a stage, what is loaded ahead is the prefetcher's work.
-            loads = name == "prefetcher"
-            worked = totals.prefetch_s - before.prefetch_s if loads else _worked(totals) - _worked(before)
-            threads = self._loaders if loads else 1
+            worked = totals.worked_s - first.actors.get(name, ActorTotals()).worked_s
+            threads = state.loaders if name == "prefetcher" else 1
             busy[name] = min(1.0, max(0.0, worked / (seconds * threads))) if seconds > 0 else 0.0
         slowest = max(busy, key=lambda name: busy[name], default=None)
         queues = {"prefetcher" if queue.name == "prefetch" else queue.name: queue for queue in state.queues}
@@ -109,8 +101,3 @@ class PaceMaker:
             )
             for name, share in busy.items()
         )
-
-
-def _worked(totals: ActorTotals) -> float:
-    """Seconds in which an actor has worked, and not waited."""
-    return totals.load_s + totals.run_s + totals.write_s - totals.held_s

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from h5flow.telemetry.events import ActorTotals, Progress, QueueStats
-from h5flow.telemetry.journal import emit, is_heard, journal_of
+from h5flow.telemetry.events import ActorTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,8 @@ class RunState:
 
     slices: int = 0
     rows: int = 0
+    #: How many slices there will have been, if that is known.
+    total: int | None = None
     #: Since the loop began.
     seconds: float = 0.0
     #: Slices on their way, and what they are charged for in bytes.
@@ -42,40 +43,5 @@ class RunState:
     #: In the order in which a slice passes them.
     actors: dict[str, ActorTotals] = field(default_factory=dict)
     queues: tuple[QueueState, ...] = ()
-
-
-def tell_queues(state: RunState) -> None:
-    """Tell what each queue has seen."""
-    if not is_heard(QueueStats, QueueStats.LEVEL):
-        return
-    for queue in state.queues:
-        emit(
-            QueueStats(
-                queue=queue.name,
-                depth=queue.depth,
-                occupancy=queue.occupancy,
-                highest=queue.highest,
-                puts=queue.puts,
-                gets=queue.gets,
-                put_wait_s=queue.put_wait,
-                get_wait_s=queue.get_wait,
-            )
-        )
-
-
-def tell_progress(state: RunState) -> None:
-    """Tell how far the loop is."""
-    journal = journal_of()
-    total = None if journal is None else journal.total
-    per_slice = state.seconds / state.slices if state.slices else None
-    emit(
-        Progress(
-            total=total,
-            left_s=None if total is None or per_slice is None else max(0, total - state.slices) * per_slice,
-            slices=state.slices,
-            rows=state.rows,
-            seconds=state.seconds,
-            in_flight=state.in_flight,
-            in_flight_bytes=state.in_flight_bytes,
-        )
-    )
+    #: Threads that work for the prefetcher.
+    loaders: int = 1

@@ -8,18 +8,54 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from h5flow.telemetry.journal import Journal
-from h5flow.telemetry.state import RunState, tell_progress, tell_queues
+from h5flow.telemetry.events import Progress, QueueStats
+from h5flow.telemetry.journal import Journal, emit, is_heard
+from h5flow.telemetry.pace import PaceMaker
+from h5flow.telemetry.state import RunState
 
 #: How often queues and progress are told, in seconds.
 QUEUES, PROGRESS = 5.0, 30.0
 
-
 Due = tuple[float, Callable[[RunState], None]]
 
-#: Progress is told once to all who take it, queues to log files.
-PROGRESS_DUE: Due = (PROGRESS, tell_progress)
-QUEUES_DUE: Due = (QUEUES, tell_queues)
+
+def tell_queues(state: RunState) -> None:
+    """Tell what each queue has seen."""
+    if not is_heard(QueueStats, QueueStats.LEVEL):
+        return
+    for queue in state.queues:
+        emit(
+            QueueStats(
+                queue=queue.name,
+                depth=queue.depth,
+                occupancy=queue.occupancy,
+                highest=queue.highest,
+                puts=queue.puts,
+                gets=queue.gets,
+                put_wait_s=queue.put_wait,
+                get_wait_s=queue.get_wait,
+            )
+        )
+
+
+def telling_progress() -> Callable[[RunState], None]:
+    """A function that tells how far the loop is, each time that it is called."""
+    maker = PaceMaker()
+
+    def tell(state: RunState) -> None:
+        emit(
+            Progress(
+                slices=state.slices,
+                rows=state.rows,
+                seconds=state.seconds,
+                in_flight=state.in_flight,
+                in_flight_bytes=state.in_flight_bytes,
+                total=state.total,
+                left_s=maker.pace(state).left_s,
+            )
+        )
+
+    return tell
 
 
 class Ticker:

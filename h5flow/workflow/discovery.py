@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,9 @@ _OWN_MODULES = "h5flow_modules"
 _NOT_SEARCHED = {"__pycache__", "site-packages", "node_modules"}
 _ENVIRONMENT = ("pyvenv.cfg", "conda-meta")
 
+# Modules are there before they are complete: of runs in threads at once, one waits for the other's.
+_importing = threading.RLock()
+
 # Starts with plain text, which is what makes it quick; whether it is a definition is asked later.
 _CLASS_NAME = re.compile(rb"class[ \t]+([\w\x80-\xff]+)")
 
@@ -38,6 +42,11 @@ def get_class(classname: str, path: str | None = None) -> type:
     working directory, in `h5flow_modules/`, in the subdirectories of both, and among the built-in modules;
     only the module that defines it is run.
     """
+    with _importing:
+        return _found(classname, path)
+
+
+def _found(classname: str, path: str | None) -> type:
     here = Path.cwd()
     _make_importable(here)
     if path is not None:
@@ -57,10 +66,11 @@ def get_class(classname: str, path: str | None = None) -> type:
 
 def find_class(classname: str, directory: str) -> type | None:
     """The class of that name that a file in `directory` itself defines, `None` if no file does."""
-    here = Path.cwd()
-    _make_importable(here)
-    file = _defining(classname, _listing(os.path.normpath(here / directory))[0], here)
-    return None if file is None else _class_in(file, classname, here)
+    with _importing:
+        here = Path.cwd()
+        _make_importable(here)
+        file = _defining(classname, _listing(os.path.normpath(here / directory))[0], here)
+        return None if file is None else _class_in(file, classname, here)
 
 
 # Searching

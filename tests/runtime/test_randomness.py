@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from random import gauss as python_gauss
 from random import random as python_random
 
@@ -15,6 +17,7 @@ from numpy.random import normal
 from h5flow.core import H5FlowGenerator, H5FlowStage
 from h5flow.errors import H5FlowError
 from h5flow.runtime.hazards import Conflict
+from h5flow.runtime.randomness import DrawWatch
 
 SLICES = 30
 
@@ -247,3 +250,37 @@ def test_a_bit_generator_of_another_kind(modes):
             assert type(np.random.get_bit_generator()) is np.random.PCG64
     finally:
         np.random.set_bit_generator(before)
+
+
+class TestRunsAtOnce:
+    """Each watches the shared generator; they begin on threads of their own and end in any order."""
+
+    @pytest.fixture
+    def watch(self):
+        def fail(*_):
+            raise AssertionError("nobody has drawn")
+
+        return lambda: DrawWatch(lambda: None, fail, fail)
+
+    def test_one_that_begins_draws_nothing(self, watch):
+        def other():
+            with watch().loop():
+                pass
+
+        with watch().loop(), ThreadPoolExecutor(1) as pool:
+            pool.submit(other).result()
+
+    @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+    def test_leave_the_generator_as_it_was(self, watch, order):
+        np.random.seed(7)
+        np.random.normal()  # one is in store
+        before, bits = np.random.get_state(), np.random.get_bit_generator()
+        loops = [watch().loop() for _ in range(3)]
+        for loop in loops:
+            loop.__enter__()
+        for number in order:
+            loops[number].__exit__(None, None, None)
+        assert np.random.get_bit_generator() is bits
+        now = np.random.get_state()
+        assert now[1].tolist() == before[1].tolist()
+        assert now[2:] == before[2:]

@@ -167,7 +167,7 @@ OFTEN = """
 import sys
 from h5flow import cli
 from h5flow.telemetry import ticker
-ticker.PROGRESS_DUE = (0.5, ticker.tell_progress)
+ticker.PROGRESS = 0.5
 sys.exit(cli.main())
 """
 

@@ -9,25 +9,27 @@ from h5flow.telemetry.pace import WINDOW, PaceMaker
 from h5flow.telemetry.state import QueueState, RunState
 
 
-def state(slices, seconds, rows_per_slice=10, queues=(), **actors):
+def state(slices, seconds, rows_per_slice=10, queues=(), total=None, loaders=1, **actors):
     return RunState(
         slices=slices,
         rows=rows_per_slice * slices,
         seconds=seconds,
         queues=tuple(queues),
+        total=total,
+        loaders=loaders,
         actors={name: ActorTotals(**totals) for name, totals in actors.items()},
     )
 
 
 def test_how_quick_it_is_now_and_not_how_quick_it_was():
-    maker = PaceMaker(total=1000)
-    maker.pace(state(0, 0.0))
-    maker.pace(state(500, 5.0))  # 100 a second
-    first = maker.pace(state(500, 10.0))
+    maker = PaceMaker()
+    maker.pace(state(0, 0.0, total=1000))
+    maker.pace(state(500, 5.0, total=1000))  # 100 a second
+    first = maker.pace(state(500, 10.0, total=1000))
     assert (first.slices_per_s, first.rows_per_s) == (50.0, 500.0)
     assert first.left_s == pytest.approx(10.0)
     maker.pace(state(510, 20.0))  # 1 a second
-    now = maker.pace(state(520, 30.0))
+    now = maker.pace(state(520, 30.0, total=1000))
     assert now.slices_per_s == pytest.approx(1.0)
     assert now.left_s == pytest.approx(480.0)
     assert now.share == pytest.approx(0.52)
@@ -48,14 +50,14 @@ def test_the_window_covers_what_it_says_and_no_more_than_it_has_to(steps):
 
 
 def test_nothing_is_known_before_the_first_slice():
-    pace = PaceMaker(total=10).pace(state(0, 0.0))
+    pace = PaceMaker().pace(state(0, 0.0, total=10))
     assert (pace.slices_per_s, pace.left_s, pace.share, pace.bottleneck) == (0.0, None, 0.0, None)
     assert PaceMaker().pace(state(5, 1.0)).share is None
-    assert PaceMaker(total=0).pace(state(0, 1.0)).share is None
+    assert PaceMaker().pace(state(0, 1.0, total=0)).share is None
 
 
 def test_a_rank_that_has_more_slices_than_its_generator_said_is_done_with_all():
-    pace = PaceMaker(total=10).pace(state(12, 1.0))
+    pace = PaceMaker().pace(state(12, 1.0, total=10))
     assert (pace.share, pace.left_s) == (1.0, 0.0)
 
 
@@ -82,9 +84,11 @@ def test_where_all_wait_nobody_is_the_bottleneck():
 
 
 def test_loaders_share_the_work_of_the_prefetcher():
-    maker = PaceMaker(loaders=2)
+    maker = PaceMaker()
     maker.pace(state(0, 0.0, prefetcher={}, stage={}))
-    pace = maker.pace(state(9, 10.0, prefetcher={"prefetch_s": 10.0}, stage={"prefetch_s": 10.0, "run_s": 7.0}))
+    # What is loaded ahead for a stage is not the stage's work.
+    now = state(9, 10.0, loaders=2, prefetcher={"load_s": 10.0}, stage={"prefetch_s": 10.0, "run_s": 7.0})
+    pace = maker.pace(now)
     assert {actor.name: actor.busy for actor in pace.actors} == {"prefetcher": 0.5, "stage": pytest.approx(0.7)}
     assert pace.bottleneck == "stage"
 

@@ -7,7 +7,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from h5flow.runtime.randomness.draws import Draws, Saved
 
@@ -15,8 +15,15 @@ from h5flow.runtime.randomness.draws import Draws, Saved
 class SharedNumpy:
     """numpy's shared generator, which calls `ask` whenever somebody is going to draw from it.
 
-    An instance is the lock of the bit generator: each method of the generator takes it to draw.
+    An instance is the lock of the bit generator: each method of the generator takes it to draw. Of runs that go on
+    at once, each has one around that of the run before.
     """
+
+    #: Threads in which a bit generator is being exchanged, which is no draw.
+    _exchanging = threading.local()
+    #: Those that are in the place of the shared one, the last one around all others. They may end in any order.
+    _stacked: ClassVar[list[SharedNumpy]] = []
+    _stacking = threading.RLock()
 
     def __init__(self, ask: Callable[[], object]) -> None:
         import numpy as np
@@ -26,30 +33,39 @@ class SharedNumpy:
         self._bits: Any = self._chosen(_bit_generator())
         self._lock = threading.RLock()
         self._depth = 0
+        #: The bit generator that was there before the loop, and the one that is there in it.
+        self._inner: Any = None
+        self._outer: Any = None
+        self._ended = False
 
     @contextmanager
     def loop(self) -> Iterator[None]:
         """During the loop."""
-        before = _bit_generator()
-        behind = _behind(self._bits, self)
-        self._put(behind)
+        with self._stacking:
+            self._inner, self._outer = _bit_generator(), _behind(self._bits, self)
+            self._put(self._outer)
+            self._stacked.append(self)
         try:
             yield
         finally:
             with self._lock:
                 self._ask = lambda: None
                 self._back()
-                if _bit_generator() is behind:
-                    self._put(before)
+            with self._stacking:
+                self._ended = True
+                while self._stacked and self._stacked[-1]._ended:
+                    last = self._stacked.pop()
+                    if _bit_generator() is last._outer:
+                        last._put(last._inner)
 
     def __enter__(self) -> None:
         self._begin()
         if self._depth == 1:
-            self._bits.lock.acquire()
+            self._bits.lock.__enter__()
 
     def __exit__(self, *_: object) -> None:
         if self._depth == 1:
-            self._bits.lock.release()
+            self._bits.lock.__exit__(None, None, None)
         self._end()
 
     # what the generator has its bit generator do without taking the lock
@@ -90,7 +106,8 @@ class SharedNumpy:
         self._depth += 1
         if self._depth == 1:
             try:
-                self._before(self._ask())
+                if not getattr(self._exchanging, "now", False):
+                    self._before(self._ask())
             except BaseException:
                 self._depth = 0
                 self._lock.release()
@@ -125,12 +142,14 @@ class SharedNumpy:
 
         with self._lock:
             self._depth += 1
+            self._exchanging.now = True
             try:
                 state = self._shared.get_state(legacy=False)
                 np.random.set_bit_generator(bits)  # type: ignore[attr-defined]
                 if type(bits).__name__ == state["bit_generator"]:
                     self._shared.set_state(state)
             finally:
+                self._exchanging.now = False
                 self._depth -= 1
 
 
