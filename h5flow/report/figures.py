@@ -74,18 +74,17 @@ def _timeline(workflows: dict[str, WorkflowOnRank]) -> Figure:
     first = next(iter(workflows.values()))
     low, high = _drawn(first)
     total = len(first.slices)
-    part = (
-        "all slices"
-        if high - low == total
-        else f"slices {low:,} to {high - 1:,} of {total:,}, in the middle of the run"
-    )
+    at = "in the middle of the run" if first.done is not None else "the last ones"
+    part = "all slices" if high - low == total else f"slices {low:,} to {high - 1:,} of {total:,}, {at}"
     if first.is_sampled:
         part = f"{high - low:,} slices of a sample"
+    seen = "where most overlaps" if first.done is not None else "the end"
     return Figure(
         "Who works on what, and when",
-        "A bar is an actor at work on the slice whose number it bears. Where a loader works on a slice while stages work"
-        " on others, loading and computing overlap: the last line. Writing calls, which are spread over a"
-        f" stage's run, are drawn after it. Drawn: {part}; drag to move, scroll or use the buttons to zoom.",
+        "A bar is an actor at work on the slice whose number it bears. Where something is loaded while something else"
+        " is computed, there is a bar in the last line. Writing calls, which are spread over a stage's run, are drawn"
+        f" after it. Drawn: {part}; seen at first: {seen}. Drag to move, and zoom with the buttons that appear in the"
+        " corner.",
         [Variant(label, *_bars(workflow)) for label, workflow in workflows.items()],
     )
 
@@ -152,7 +151,7 @@ def _bars(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
                     "textposition": "inside",
                     "insidetextanchor": "middle",
                     "textangle": 0,
-                    "textfont": {"color": "@on", "size": 11},
+                    "textfont": {"color": "@onahead" if kind == "ahead" else "@on", "size": 11},
                     "hovertemplate": f"slice %{{customdata[0]}} (rows %{{customdata[1]}})<br>{words} for"
                     " %{customdata[2]}<extra>%{y}</extra>",
                 }
@@ -208,19 +207,25 @@ def _lanes(began: Column, lasts: Column) -> Column:
 
 
 def _seen(workflow: WorkflowOnRank, part: npt.NDArray[np.int_]) -> list[float]:
-    """What is seen of a timeline at first: some slices on their way through all stages."""
+    """What is seen of a timeline at first: as long as some slices take to be done, where most overlaps."""
     slices = workflow.slices
-    middle = part[max(0, len(part) // 2 - SEEN // 2) : len(part) // 2 + (SEEN + 1) // 2]
+    ended = np.sort(slices.ended[part])
+    low, high = float(slices.began[part].min()), float(ended[-1])
+    lasts = min(high - low, (high - low) * SEEN / len(part))
     if workflow.done is None:
-        middle = part[-SEEN:]
-    began, ended = float(slices.began[middle].min()), float(slices.ended[middle].max())
-    # Slices may have waited in queues for long: as many as go through meanwhile are enough.
-    first = [
-        float(np.nanmin(stage.began[middle])) for stage in slices.stages.values() if (stage.began[middle] > 0).any()
-    ]
-    began = max(began, min(first, default=began) - 0.1 * (ended - began))
-    margin = 0.01 * (ended - began)
-    return [_round(began - margin), _round(ended + margin)]
+        return _with_margin(high - lasts, high)
+    begins = np.linspace(low, high - lasts, 201)
+    both = overlaps(loading_spans(workflow), computing_spans(workflow))
+    shares = np.array([filled(both, np.array([begin, begin + lasts]))[0] for begin in begins])
+    # Of places that are about as good, that in the middle.
+    good = np.flatnonzero(shares >= 0.9 * shares.max())
+    begin = begins[good[len(good) // 2]]
+    return _with_margin(float(begin), float(begin) + lasts)
+
+
+def _with_margin(low: float, high: float) -> list[float]:
+    margin = 0.01 * (high - low)
+    return [_round(low - margin), _round(high + margin)]
 
 
 # all of the run
@@ -344,8 +349,8 @@ def _queues(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
 def _durations(workflows: dict[str, WorkflowOnRank]) -> Figure:
     return Figure(
         "What a slice takes",
-        "Boxes hold half of the slices, whiskers nine tenths, the line is the median and the dot the longest; times below"
-        " a microsecond are drawn as one. All slices that are told are counted.",
+        "Boxes hold half of the slices, whiskers nine tenths, the line is the median and the dot the longest; times"
+        " below a microsecond are drawn as one. All slices that are told are counted.",
         [Variant(label, *_boxes(workflow)) for label, workflow in workflows.items()],
     )
 

@@ -16,7 +16,9 @@
     return value;
   };
 
-  const axis = () => ({
+  const axis = (own) => ({
+    ...own,
+    ...(own && own.title ? { title: { ...own.title, font: { size: 13, color: css("--soft") } } } : {}),
     gridcolor: css("--rule"), zerolinecolor: css("--rule"), linecolor: css("--rule"), automargin: true,
   });
 
@@ -27,9 +29,11 @@
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: css("--font"), size: 13, color: css("--ink") },
     margin: { l: 20, r: 20, t: 50, b: 48, ...(own.margin || {}) },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--muted"), activecolor: css("--ink") },
+    uniformtext: { mode: "hide", minsize: 9 },
     hoverlabel: { font: { family: css("--font"), size: 12 }, align: "left" },
-    xaxis: { ...axis(), ...(own.xaxis || {}) },
-    yaxis: { ...axis(), ...(own.yaxis || {}) },
+    xaxis: axis(own.xaxis),
+    yaxis: axis(own.yaxis),
   });
 
   const chosen = figures.map(() => 0);
@@ -37,8 +41,10 @@
     const place = document.getElementById("figure-" + number);
     const { data, layout: own } = figures[number].variants[chosen[number]];
     const config = {
-      responsive: true, displaylogo: false, scrollZoom: own.dragmode === "pan",
-      modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+      responsive: true, displaylogo: false, displayModeBar: "hover",
+      // Only these: others send the data to a server.
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
+      showSendToCloud: false, plotlyServerURL: "",
       toImageButtonOptions: { format: "svg", filename: "h5flow-report-" + number },
     };
     return Plotly.react(place, themed(data), layout(themed(own)), config);

@@ -19,7 +19,7 @@ from h5flow.errors import UsageError
 from h5flow.report.figures import Figure, figures
 from h5flow.report.run import Run, WorkflowOnRank
 from h5flow.report.verdict import LoopVerdict, Verdict
-from h5flow.report.wording import lasting, percent, times
+from h5flow.report.wording import lasting, percent
 from h5flow.report.work import work_of
 from h5flow.telemetry.events import ActorTotals
 
@@ -90,7 +90,8 @@ def _body(run: Run, verdict: Verdict, drawn: list[Figure]) -> Iterator[str]:
     yield f'<span class="chip {verdict.status}">{verdict.status}</span></div>'
     yield f'<p class="facts">{_facts(run)}</p></header>'
     kind = "failure" if verdict.status == "failed" else "notice" if verdict.status != "done" else ""
-    yield f'<section class="card {kind}"><p>{_text(verdict.outcome)}</p>{"".join(_failures(run))}</section>'
+    if verdict.status != "done":
+        yield f'<section class="card {kind}"><p>{_text(verdict.outcome)}</p>{"".join(_failures(run))}</section>'
     for loop, ranks in zip(verdict.loops, run.workflows, strict=True):
         if len(verdict.loops) > 1:
             yield f"<h2>{_text(loop.workflow)}</h2>"
@@ -153,7 +154,7 @@ def _verdict(loop: LoopVerdict) -> Iterator[str]:
     yield from (f"<p>{_text(sentence)}</p>" for sentence in others)
     tiles = [(f"{loop.slices:,}", "slices"), (f"{loop.rows:,}", "rows"), (lasting(loop.elapsed_s), "in the loop")]
     if loop.overlap is not None:
-        tiles.append((times(loop.overlap), "as fast: (L + C) / elapsed"))
+        tiles.append((f"{loop.overlap:.2f}", "(L + C) / elapsed, overlap won"))
         tiles.append((lasting(loop.loading_s), "L, loading"))
         tiles.append((lasting(loop.computing_s), "C, all other work"))
     if loop.hidden is not None:
@@ -178,7 +179,8 @@ def _figure(figure: Figure, number: int) -> str:
         choice = f'<select data-figure="{number}" aria-label="rank">{options}</select>'
     return (
         f'<section class="card"><figure><div class="top"><h3>{_text(figure.title)}</h3>{choice}</div>'
-        f'<figcaption>{_text(figure.caption)}</figcaption><div class="plot" id="figure-{number}"></div></figure></section>'
+        f"<figcaption>{_text(figure.caption)}</figcaption>"
+        f'<div class="plot" id="figure-{number}"></div></figure></section>'
     )
 
 
@@ -222,8 +224,8 @@ def _actors(run: Run, workflows: Sequence[WorkflowOnRank]) -> Iterator[str]:
         f"Where the time went{of}",
         heads,
         rows,
-        note="Waiting is from when the actor before was done with a slice; what is loaded ahead for a stage is the work of"
-        " the prefetcher; held up is what a component waited for others to go first, and part of the three before"
+        note="Waiting is from when the actor before was done with a slice; what is loaded ahead for a stage is the work"
+        " of the prefetcher; held up is what a component waited for others to go first, and part of the three before"
         + (", and so is waiting for ranks." if run.size > 1 else "."),
     )
 

@@ -179,10 +179,13 @@ class _Loop:
             return self._sequential(rank, work)
         if workflow.serialized:
             return self._serialized(rank, workflow, work)
+        few = max(actor.totals.slices for actor in work.actors) <= 2 * WARM_UP
+        if few and work.overlap is not None and work.overlap >= NEARLY:
+            return self._in_turn(rank, work, few=True)
         if busiest.busy >= LIMITS:
             return self._actor(rank, work)
         if work.overlap is not None and NEARLY <= work.overlap <= IN_TURN:
-            return self._in_turn(rank, work)
+            return self._in_turn(rank, work, few=False)
         return self._nobody(rank, work)
 
     def _without_measures(self) -> str:
@@ -312,13 +315,14 @@ class _Loop:
         self._advise(*advice.on(busiest))
         return Limit(kind, busiest.name, self._shown(rank), busiest.busy), [sentence, *_next(busiest, work)]
 
-    def _in_turn(self, rank: int, work: LoopWork) -> tuple[Limit, list[str]]:
+    def _in_turn(self, rank: int, work: LoopWork, *, few: bool) -> tuple[Limit, list[str]]:
         busiest = work.busiest
         each = (work.loading + work.computing) / max(1, max(actor.totals.slices for actor in work.actors))
         most = f"{capital(named(busiest.name))} took most of it, {percent(busiest.busy)} of the time."
-        if self._slices <= 2 * WARM_UP:
+        if few:
             sentence = (
-                f"Slices were too few to overlap: there were {self._slices}, and the first {WARM_UP} run one at a time."
+                f"Slices were too few to overlap: the first {WARM_UP} run one at a time, and there were"
+                f" {self._slices:,} in all."
             )
             self._advise(advice.MORE_SLICES)
         elif each < CHEAP:
