@@ -96,8 +96,7 @@ def _body(run: Run, verdict: Verdict, drawn: list[Figure]) -> Iterator[str]:
         if len(verdict.loops) > 1:
             yield f"<h2>{_text(loop.workflow)}</h2>"
         yield from _verdict(loop)
-        limit = loop.limit.rank if loop.limit.rank is not None else next(iter(run.failures), None)
-        for figure in figures(run, ranks, limit):
+        for figure in figures(run, ranks, next(iter(run.failures), loop.limit.rank)):
             yield _figure(figure, len(drawn))
             drawn.append(figure)
         yield from _actors(run, ranks)

@@ -6,13 +6,14 @@ missing, and later versions say more: all of that is read as far as it goes. Wha
 
 from __future__ import annotations
 
+import itertools
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -48,7 +49,7 @@ class _Head(msgspec.Struct):
     schema_version: int
     run_id: str | None
     rank: int
-    timestamp: str
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
     level: str = "info"
     size: int = 1
     host: str = ""
@@ -162,16 +163,16 @@ class _Reading:
 
     rank: Rank
     size: int
-    last: str
+    last: datetime
     #: How much later than the beginning of the job, from which slices count, its first line was written.
     late: float = 0.0
     columns: list[_Columns] = field(default_factory=list)
     #: For each workflow, when the first `finish` began.
     finishing: list[float | None] = field(default_factory=list)
 
-    def moment(self, timestamp: str) -> float:
+    def moment(self, timestamp: datetime) -> float:
         """Seconds from the beginning of the job."""
-        return _seconds(timestamp) - self.rank.began_at
+        return timestamp.timestamp() - self.rank.began_at
 
     def workflow(self, name: str | None) -> WorkflowOnRank:
         """The workflow that is running."""
@@ -238,8 +239,8 @@ class _Reader:
         if len(began) > 1:
             others = len(began) - 1
             run.notices.append(f"the logs tell of {others} other run{'s' if others > 1 else ''}, which began before")
-        if run.missing:
-            run.notices.append(f"there is no log of {_listed(run.missing)}")
+        if run.size > len(run.ranks):
+            run.notices.append(f"there is no log of {_listed(run)}")
         for rank in run.ranks.values():
             for workflow in rank.workflows:
                 if workflow.is_sampled:
@@ -279,7 +280,7 @@ class _Reader:
         key = (head.run_id, head.rank)
         reading = self.ranks.get(key)
         if reading is None:
-            began = _seconds(head.timestamp)
+            began = head.timestamp.timestamp()
             rank = Rank(head.rank, head.host, head.pid, began_at=began, heard_at=began)
             reading = self.ranks[key] = _Reading(rank, head.size, head.timestamp)
             self._runs.setdefault(head.run_id, Run(head.run_id, head.size, {}))
@@ -350,7 +351,7 @@ class _Reader:
                 stage=stage,
                 start=None if log is None else log.start,
                 stop=None if log is None else log.stop,
-                at=_seconds(head.timestamp),
+                at=head.timestamp.timestamp(),
                 exception=None if log is None else log.exception,
                 count=0,
             )
@@ -361,7 +362,7 @@ class _Reader:
 def _completed(reading: _Reading) -> Rank:
     """A rank, with what can be said only when all of its lines are read."""
     rank = reading.rank
-    rank.heard_at = max(rank.began_at, _seconds(reading.last))
+    rank.heard_at = max(rank.began_at, reading.last.timestamp())
     rank.began_at += reading.late
     for number, workflow in enumerate(rank.workflows):
         workflow.began -= reading.late
@@ -381,11 +382,10 @@ def _completed(reading: _Reading) -> Rank:
     return rank
 
 
-def _seconds(timestamp: str) -> float:
-    return datetime.fromisoformat(timestamp).timestamp()
-
-
-def _listed(ranks: Iterable[int]) -> str:
-    numbers = [str(rank) for rank in ranks]
-    shown = numbers if len(numbers) <= 8 else [*numbers[:8], f"{len(numbers) - 8} more"]
-    return f"rank{'s' if len(numbers) > 1 else ''} {', '.join(shown)}"
+def _listed(run: Run) -> str:
+    """The ranks without a log, the first of them if they are many."""
+    count = run.size - len(run.ranks)
+    shown = [str(rank) for rank in itertools.islice((rank for rank in range(run.size) if rank not in run.ranks), 8)]
+    if count > len(shown):
+        shown.append(f"{count - len(shown)} more")
+    return f"rank{'s' if count > 1 else ''} {', '.join(shown)}"

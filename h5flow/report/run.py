@@ -215,11 +215,6 @@ class Run:
         return self.ranks[min(self.ranks)]
 
     @property
-    def missing(self) -> list[int]:
-        """Ranks without a log."""
-        return [rank for rank in range(self.size) if rank not in self.ranks]
-
-    @property
     def failures(self) -> dict[int, RunFailed]:
         """What has failed, by rank."""
         return {rank: each.end for rank, each in sorted(self.ranks.items()) if isinstance(each.end, RunFailed)}
