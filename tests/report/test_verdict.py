@@ -203,6 +203,15 @@ def test_a_slow_rank_is_named(tmp_path):
     assert loop.overlap == pytest.approx((0.051 + 0.051 + 0.091) / 0.3, rel=0.01)
 
 
+def test_a_rank_without_an_end_is_told(tmp_path):
+    """One of three was killed, and its log has no end."""
+    log = several(tmp_path, (0.09, 0.09, 0.09), (0.0, 0.0, 0.0))
+    log.lines = log.lines[:-2]
+    verdict = verdict_of(log)
+    assert verdict.status == "incomplete"
+    assert verdict.outcome.startswith("Rank 2 has no end")
+
+
 def test_a_rank_with_more_rows_should_have_less(tmp_path):
     loop = loop_of(several(tmp_path, (0.05, 0.09, 0.05), (0.04, 0.0, 0.04), rows=(10, 18, 10)))
     assert loop.limit.rank == 1
