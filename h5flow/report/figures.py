@@ -28,6 +28,8 @@ MOST_RANKS = 6
 Plot: TypeAlias = dict[str, Any]
 
 _BOTH = "both at once"
+_TICKS = {1e-6: "1 µs", 1e-5: "10 µs", 1e-4: "100 µs", 1e-3: "1 ms", 1e-2: "10 ms", 0.1: "100 ms", 1: "1 s", 10: "10 s"}
+_TICKS |= {100: "100 s", 1000: "1000 s", 10000: "10,000 s"}
 # What is done: name, colour.
 _KINDS = {
     "make": ("making slices", "@make"),
@@ -78,6 +80,8 @@ def _timeline(workflows: dict[str, WorkflowOnRank]) -> Figure:
     part = "all slices" if high - low == total else f"slices {low:,} to {high - 1:,} of {total:,}, {at}"
     if first.is_sampled:
         part = f"{high - low:,} slices of a sample"
+    if first.done is None:
+        part += "; those that were on their way at the end (the red line) are in no log"
     seen = "where most overlaps" if first.done is not None else "the end"
     return Figure(
         "Who works on what, and when",
@@ -159,7 +163,9 @@ def _bars(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
     low, high = float(slices.began[part].min()), float(slices.ended[part].max())
     data.append(_both(workflow, low, high))
     lines = [GENERATOR, *names, *slices.stages, _BOTH]
+    end = {"type": "line", "x0": workflow.ended, "x1": workflow.ended, "yref": "paper", "y0": 0, "y1": 1}
     return data, {
+        "shapes": [] if workflow.done is not None else [end | {"line": {"color": "@bad", "width": 2}}],
         "barmode": "overlay",
         "bargap": 0.25,
         "height": 120 + 34 * len(lines),
@@ -213,7 +219,8 @@ def _seen(workflow: WorkflowOnRank, part: npt.NDArray[np.int_]) -> list[float]:
     low, high = float(slices.began[part].min()), float(ended[-1])
     lasts = min(high - low, (high - low) * SEEN / len(part))
     if workflow.done is None:
-        return _with_margin(high - lasts, high)
+        # With the end, if that wasn't long after.
+        return _with_margin(high - lasts, min(high + lasts, max(high, workflow.ended)))
     begins = np.linspace(low, high - lasts, 201)
     both = overlaps(loading_spans(workflow), computing_spans(workflow))
     shares = np.array([filled(both, np.array([begin, begin + lasts]))[0] for begin in begins])
@@ -398,7 +405,7 @@ def _boxes(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
         "boxmode": "group",
         "boxgap": 0.25,
         "boxgroupgap": 0.2,
-        "yaxis": {"type": "log", "title": {"text": "seconds"}, "exponentformat": "SI", "ticksuffix": "s", "dtick": 1},
+        "yaxis": {"type": "log", "tickvals": list(_TICKS), "ticktext": list(_TICKS.values())},
         "xaxis": {"categoryorder": "array", "categoryarray": [GENERATOR, *slices.stages]},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
@@ -456,8 +463,8 @@ def _ranks(run: Run, workflows: Sequence[WorkflowOnRank]) -> Figure:
     }
     return Figure(
         "Ranks side by side",
-        "What the actors of each rank have spent, added up: where it reaches beyond the mark, that many seconds"
-        " overlapped.",
+        "What the actors of each rank have spent, added up. The mark is how long the loop took: work that reaches"
+        " beyond it overlapped.",
         [Variant("all", data, layout)],
     )
 

@@ -19,7 +19,7 @@ from h5flow.errors import UsageError
 from h5flow.report.figures import Figure, figures
 from h5flow.report.run import Run, WorkflowOnRank
 from h5flow.report.verdict import LoopVerdict, Verdict
-from h5flow.report.wording import lasting, percent
+from h5flow.report.wording import capital, lasting, percent
 from h5flow.report.work import work_of
 from h5flow.telemetry.events import ActorTotals
 
@@ -137,13 +137,12 @@ def _versions(run: Run) -> str:
 
 def _failures(run: Run) -> Iterator[str]:
     for number, failure in list(run.failures.items())[:8]:
-        where = [f"rank {number}"] if run.size > 1 else []
-        where += [part for part in (failure.component, failure.place) if part]
+        where = [f"on rank {number}"] if run.size > 1 else []
         if failure.slice_index is not None:
-            where.append(f"slice number {failure.slice_index}, rows {failure.start}:{failure.stop}")
+            where.append(f"in slice number {failure.slice_index}")
         if failure.requirement:
             where.append(f"while loading '{failure.requirement}'")
-        yield f"<p>{_text(', '.join(where))}</p>" if where else ""
+        yield f"<p>{_text(capital(', '.join(where)))}.</p>" if where else ""
         yield f"<details><summary>traceback</summary><pre>{_text(failure.traceback)}</pre></details>"
 
 
@@ -263,14 +262,11 @@ def _ranks(run: Run) -> Iterator[str]:
             for each in rank.workflows
         ]
         busiest = max((work.busiest for work in works), key=lambda actor: actor.worked, default=None)
-        end = type(rank.end).__name__
         rows.append(
             [
                 str(number),
                 _text(rank.host),
-                {"Told": "", "NoneType": "no end"}.get(
-                    end, _text(rank.end.name.removeprefix("run.") if rank.end else "")
-                ),
+                _text("no end" if rank.end is None else rank.end.name.removeprefix("run.")),
                 _text(busiest.name) if busiest else "",
                 f"{sum(slices for slices, _ in done):,}",
                 f"{sum(count for _, count in done):,}",

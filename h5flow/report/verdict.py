@@ -105,7 +105,8 @@ def _outcome(run: Run) -> str:
         return f"Stopped by {stop.signal}{at_once} {stop.progress}".rstrip() + "."
     if run.status == "incomplete":
         silent = [str(rank.rank) for rank in run.ranks.values() if rank.end is None]
-        who = "The run has" if len(silent) == run.size else f"Rank {listed(silent[:8])} has"
+        s = "s" if len(silent) > 1 else ""
+        who = "The run has" if len(silent) == run.size else f"Rank{s} {listed(silent[:8])} ha{'ve' if s else 's'}"
         return f"{who} no end: it is at work, or was killed. It was last heard of after {elapsed}."
     counts = [slices_and_rows(each) for each in run.workflows]
     slices, rows = sum(slices for slices, _ in counts), sum(rows for _, rows in counts)

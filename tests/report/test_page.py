@@ -76,6 +76,9 @@ def text(tmp_path_factory):
 def test_what_comes_from_logs_is_text(text):
     elements = _Elements(text)
     assert not [tag for tag, _ in elements.found if tag == "img"]
+    # Rank 1 has failed, and the others say nothing of an end.
+    ends = [cell for cell in elements.texts["td"] if cell in ("failed", "no end")]
+    assert ends == ["no end", "failed", "no end"]
     # The figures, plotly.js, and the page's own.
     assert len([tag for tag, _ in elements.found if tag == "script"]) == 3
     assert "window.hacked" in text  # it is there, as text
@@ -131,6 +134,10 @@ def test_pictures_have_what_slices_did(tmp_path):
     boxes = {box["name"]: box for box in durations.variants[0].data}
     assert boxes["running"]["median"] == [0.04, 0.02]
     assert len(ranks.variants[0].data[0]["y"]) == 3
+    # It failed at 3.1 s, and what was on its way then is in no log.
+    (end,) = timeline.variants[0].layout["shapes"]
+    assert end["x0"] == end["x1"] == pytest.approx(3.1, abs=0.001)
+    assert "in no log" in timeline.caption
 
 
 def test_long_runs_are_drawn_in_part(tmp_path):
