@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "what a job would do, without doing it",
     "check": "whether workflows, classes, input and references are in order",
     "inspect": "what is in a file, and what made it",
+    "report": "what limited a run, from its logs, and pictures of it",
     "rerun": "run again what made a file, and say what is different now",
 }
 

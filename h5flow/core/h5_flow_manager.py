@@ -377,7 +377,8 @@ class H5FlowManager:
             self._provenance.end(self.data_manager, done.slices, done.rows, last=self._last)
         self._crew.dismiss()
         self.data_manager.finish()
-        self._teller.end(self.done)
+        ranks = self.data_manager.ranks
+        self._teller.end(self.done, {} if ranks is None else ranks.coordination.waited)
         if self._publishes and first:
             self._output.publish()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ class Teller:
                 source=self._config.flow.source,
                 actors=[GENERATOR, PREFETCHER, *self._stages, COMMITTER] if pipelined else [GENERATOR, *self._stages],
                 stages=self._stages,
+                loaders=self._config.runtime.loaders if pipelined else 0,
             )
         )
 
@@ -128,8 +129,9 @@ class Teller:
             actors={} if self.measures is None else self.measures.actors,
         )
 
-    def end(self, done: Done) -> None:
-        """The workflow is complete."""
+    def end(self, done: Done, waited: Mapping[int, float]) -> None:
+        """The workflow is complete; `waited` is what each component has waited for other ranks, by its position."""
+        actors = [GENERATOR, *self._stages]
         emit(
             WorkflowDone(
                 slices=done.slices,
@@ -137,5 +139,6 @@ class Teller:
                 seconds=time.perf_counter() - self._began,
                 reloads=self._state().reloads,
                 actors=self._state().actors,
+                ranks_wait_s={actors[position]: seconds for position, seconds in sorted(waited.items())},
             )
         )

@@ -180,6 +180,7 @@ class Measures:
             rows=max(0, stop - start) if start is not None and stop is not None else 0,
             began_s=_rounded(course.began - origin),
             generator_s=_rounded(course.made - course.began),
+            prefetch_began_s=None if course.loading is None else _rounded(course.loading[0] - origin),
             prefetch_s=_rounded(sum(course.ahead.values())),
             in_flight_s=_rounded(time.perf_counter() - course.began),
             stages={

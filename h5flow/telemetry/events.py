@@ -75,6 +75,8 @@ class WorkflowStart(Event, tag="workflow.start"):
     #: Names of the actors in the order in which a slice passes them.
     actors: list[str]
     stages: list[str]
+    #: Threads that load ahead, 0 in sequential mode.
+    loaders: int | None = None
 
     def __str__(self) -> str:
         return f"workflow begins, {self.mode}: {' → '.join(self.actors)}"
@@ -108,6 +110,8 @@ class WorkflowDone(Event, tag="workflow.done"):
     reloads: int = 0
     #: By actor; empty where nobody wanted slices to be measured.
     actors: dict[str, ActorTotals] = {}
+    #: By actor: what it has waited for other ranks in the loop, which is part of what it has spent.
+    ranks_wait_s: dict[str, float] = {}
 
     def __str__(self) -> str:
         return f"{self.slices} slices, {self.rows} rows in {self.seconds:.2f} s"
@@ -159,7 +163,7 @@ class StageMeasures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bytes: int | None
 
 
-class SliceDone(Event, tag="slice.done"):
+class SliceDone(Event, tag="slice.done", kw_only=True):
     """A slice has passed all stages. With `logging.sample` only some of them are told."""
 
     SHOWN = logging.DEBUG
@@ -174,6 +178,8 @@ class SliceDone(Event, tag="slice.done"):
     #: When the generator was asked for it, in seconds from the beginning of the job.
     began_s: float
     generator_s: float
+    #: When a loader began to load ahead for it, likewise; `None` where none has.
+    prefetch_began_s: float | None = None
     prefetch_s: float
     #: From when the generator was asked until it was done.
     in_flight_s: float

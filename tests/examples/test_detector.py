@@ -82,3 +82,15 @@ def test_equal_seeds_give_equal_files(folder):
         return found
 
     assert contents("once.h5") == contents("twice.h5")
+
+
+def test_waveforms_of_a_file_give_the_same_hits(folder):
+    """The second workflow reads what the first one made; slices are others, hits are not."""
+    raw = ("--set", "flow.stages=[]", "--set", "flow.drop=[]")
+    run(folder, "examples/detector/workflow.yaml", "-o", "raw.h5", "-z", "gzip", *raw)
+    run(folder, "examples/detector/reconstruction.yaml", "-i", "raw.h5", "-o", "reco.h5", "--log-dir", "logs")
+    with h5py.File(folder / "detector.h5") as one, h5py.File(folder / "reco.h5") as other:
+        for name in ("charge/hits", "charge/calib_hits"):
+            assert len(one[name]["data"]) > 1000
+            assert (one[name]["data"][()] == other[name]["data"][()]).all()
+    run(folder, "report", "logs", "--format", "text")

@@ -477,6 +477,12 @@ class TestRanks:
         (run,) = (folder / "logs").iterdir()
         stalled = [line for line in parsed(run / "rank-0000.jsonl") if line["event"] == "collective.stalled"]
         assert stalled
+        for rank, waited in ((0, 2), (1, 0)):
+            (done,) = [line for line in parsed(run / f"rank-000{rank}.jsonl") if line["event"] == "workflow.done"]
+            # Rank 1 sleeps for 2.5 s on each of two slices.
+            assert done["ranks_wait_s"]["first"] + done["ranks_wait_s"]["second"] >= waited
+            assert done["ranks_wait_s"].keys() <= {"generator", "first", "second"}
+            assert rank == 0 or sum(done["ranks_wait_s"].values()) < 2
         assert "rank 1 to finish stage 'first'" in stalled[0]["waiting_for"][0]
 
 

@@ -116,7 +116,18 @@ RequirementLoader.load = slow
         assert line["prefetch_s"] >= 0.01
         assert line["stages"]["second"]["prefetch_s"] == 0
         assert line["stages"]["second"]["load_s"] >= 0.02
+        # A loader takes it up when it is made, and is done before the stage begins.
+        loaded = line["prefetch_began_s"] + line["prefetch_s"]
+        assert line["began_s"] + line["generator_s"] <= line["prefetch_began_s"]
+        assert loaded <= line["stages"]["first"]["began_s"] + 1e-6
+    assert [line["prefetch_began_s"] for line in ended.of("slice.done")][:3] == [None] * 3
     assert min(line["stages"]["first"]["load_s"] for line in ahead) < 0.01
+
+
+@pytest.mark.parametrize(("settings", "loaders"), [(["runtime.loaders=3"], 3), (["runtime.mode=sequential"], 0)])
+def test_how_many_threads_load_is_told(told, settings, loaders):
+    (begun,) = told(*settings).of("workflow.start")
+    assert begun["loaders"] == loaders
 
 
 def test_batches_of_cheap_slices_are_told_one_by_one(told, folder):
