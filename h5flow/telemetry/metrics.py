@@ -48,8 +48,10 @@ class Metrics:
         yield info
         for name, text, value in (
             ("h5flow_up", "1 while the run is going on.", float(not self.ended)),
-            ("h5flow_failed", "1 when the run has failed.", float(self.failed)),
+            ("h5flow_failed", "1 when the run has failed or was stopped.", float(self.failed)),
             ("h5flow_start_time_seconds", "When the run began, in seconds since 1970.", self._started),
+            # A text file outlives a run that was killed, which can't say that it isn't up any more.
+            ("h5flow_updated_time_seconds", "When these figures were read, in seconds since 1970.", time.time()),
             ("h5flow_resident_memory_bytes", "Memory that the process has.", float(resident_memory())),
         ):
             gauge = GaugeMetricFamily(name, text, labels=["rank"])

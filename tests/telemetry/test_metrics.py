@@ -49,6 +49,7 @@ def test_the_text_file_has_what_was_done(told, folder, mode):
     assert (value(found, "h5flow_up"), value(found, "h5flow_failed")) == (0, 0)
     assert 10e6 < value(found, "h5flow_resident_memory_bytes") < 10e9
     assert abs(value(found, "h5flow_start_time_seconds") - time.time()) < 60
+    assert value(found, "h5flow_updated_time_seconds") >= value(found, "h5flow_start_time_seconds")
     assert value(found, "h5flow_run_info", size="1") == 1
     queues = {sample.labels["queue"] for sample in found if sample.name == "h5flow_queue_depth"}
     assert queues == ({"generator", "prefetch", "first", "second"} if mode == "pipelined" else set())
