@@ -134,6 +134,16 @@ def test_a_failed_run_says_where(told, report, judge):
     assert verdict.outcome in printed.stdout
 
 
+def test_a_run_that_failed_before_its_first_slice_has_a_report(told, folder, judge):
+    bad = "\nclass Bad(Work):\n    def init(self, source_name):\n        raise RuntimeError('no <init>')\n"
+    (folder / "parts.py").write_text(PARTS + bad)
+    assert told("first.classname=Bad").code == 1
+    verdict = judge()
+    assert "stage 'first' (workflow.yaml:4), rank 0: RuntimeError: no <init>" in verdict.outcome
+    (loop,) = verdict.loops
+    assert (loop.sentences, loop.advice, loop.slices) == (("No slice was done.",), (), 0)
+
+
 def test_a_run_that_was_killed_has_a_report(told, report, judge):
     assert told("second.classname=Killed", "first.params.sleep=0.01").code == -9
     verdict = judge()
