@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import msgspec
 
-from h5flow.commands.sizes import shown_size
+from h5flow.commands.showing import as_json, show, shown_size
 from h5flow.core import provenance
 from h5flow.core.provenance import RunRecord
 from h5flow.data.inspection import DatasetFacts, FileFacts, inspected, opened
@@ -46,10 +45,10 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
         runs = tuple(provenance.read(file))
         found = Report(inspected(file, options.file, provenance.TOP), _is_complete(runs), runs)
     if options.format == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        show(as_json(found))
     else:
         lines = _text(found) if options.format == "text" else _mermaid(found.file)
-        sys.stdout.write("\n".join(lines) + "\n")
+        show("\n".join(lines))
     return 0
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 
-import msgspec
-
-from h5flow.commands.sizes import shown_size
+from h5flow.commands.showing import as_json, show, shown_size
 from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
 from h5flow.errors import UsageError
 from h5flow.telemetry.terminal import Terminal
@@ -52,10 +49,10 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
         options.compression,
     )
     if options.format == "json":
-        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
+        text = as_json(found)
     else:
         text = "\n".join(_text(found) if options.format == "text" else _mermaid(found))
-    sys.stdout.write(text + "\n")
+    show(text)
     return 0
 
 

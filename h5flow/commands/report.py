@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
+from h5flow.commands.showing import as_json, show
 from h5flow.errors import UsageError
 from h5flow.report import Verdict, judged, read_run
 from h5flow.telemetry.terminal import Terminal
@@ -44,11 +42,10 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
     read = read_run(options.logs)
     verdict = judged(read)
     if options.format == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode() + "\n")
+        show(as_json(verdict))
         return 0
-    sys.stdout.write("\n".join(_lines(verdict)) + "\n")
+    show("\n".join(_lines(verdict)))
     if options.format == "html":
-        sys.stdout.flush()
         # Not before: words need no plotly.
         from h5flow.report.page import page
 
@@ -56,7 +53,7 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
         if any(path.resolve() == log.resolve() for log in read.files):
             raise UsageError(f"-o '{path}' is one of the logs")
         _write(path, page(read, verdict))
-        sys.stdout.write(f"\npage: {path}\n")
+        show(f"\npage: {path}")
     return 0
 
 

@@ -1,0 +1,60 @@
+"""What one slice has taken from actor to actor; actors note moments in it, if anybody wants to know."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from h5flow.runtime.tracing import Scene
+
+
+class Stint:
+    """A stage at work on a slice."""
+
+    __slots__ = ("began", "ended", "failed", "held", "loaded", "position", "size", "wait", "write")
+
+    def __init__(self, position: int, began: float, loaded: float, ended: float, wait: float) -> None:
+        self.position = position
+        self.began, self.loaded, self.ended = began, loaded, ended
+        self.wait = wait
+        self.write = self.held = 0.0
+        self.size: int | None = None
+        self.failed = False
+
+
+class Course:
+    """The course of a slice through the actors; belongs to whoever has the slice."""
+
+    __slots__ = ("ahead", "available", "began", "loader", "loading", "made", "stints", "wrote")
+
+    def __init__(self, began: float, made: float, maker: Scene) -> None:
+        self.began, self.made = began, made
+        #: What the generator has spent in writing calls.
+        self.wrote, maker.writing = maker.writing, 0.0
+        #: Since when the next actor could have it.
+        self.available = made
+        #: When it was loaded ahead, by which loader, and for how long for each stage.
+        self.loading: tuple[float, float] | None = None
+        self.loader = ""
+        self.ahead: dict[int, float] = {}
+        self.stints: list[Stint] = []
+
+    def note_loading(self, began: float, ended: float, loader: str) -> None:
+        """What is early has been loaded."""
+        self.loading, self.loader = (began, ended), loader
+        self.available = ended
+
+    def note(self, scene: Scene, began: float, loaded: float, ended: float, size: int | None) -> None:
+        """A stage is done with the slice; `size` is what the cache holds now, if that is known."""
+        stint = Stint(scene.position, began, loaded, ended, max(0.0, began - self.available))
+        stint.write, stint.held, stint.size = scene.writing, scene.held, size
+        scene.writing = scene.held = 0.0
+        self.available = ended
+        self.stints.append(stint)
+
+    def note_failure(self, scene: Scene, began: float, loaded: float) -> None:
+        """A stage has failed on the slice."""
+        ended = time.perf_counter()
+        self.note(scene, began, max(began, loaded), ended, None)
+        self.stints[-1].failed = True
