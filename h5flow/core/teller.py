@@ -32,6 +32,7 @@ class Teller:
         self._config = config
         self._began = time.perf_counter()
         self._journal = journal_of()
+        self._processor: float | None = None
         self._stages = [section.key for section in config.stages]
         source = config.flow.source if config.generator is None else config.generator.key
         self.measures: Measures | None = None
@@ -100,6 +101,7 @@ class Teller:
     def loop(self, state: Callable[[], RunState], total: int | None) -> Iterator[None]:
         """While the loop is running, whose state can be asked for; of `total` slices, if that is known."""
         self._state = state
+        processor = time.process_time()
         loaders = self._config.runtime.loaders
         if self._journal is not None:
             self._journal.state = lambda: dataclasses.replace(state(), total=total, loaders=loaders)
@@ -108,6 +110,7 @@ class Teller:
         try:
             yield
         finally:
+            self._processor = time.process_time() - processor
             if self.measures is not None:
                 self.measures.abandon()  # nothing is in flight unless it has failed
             if self.timeline is not None:
@@ -140,5 +143,6 @@ class Teller:
                 reloads=self._state().reloads,
                 actors=self._state().actors,
                 ranks_wait_s={actors[position]: seconds for position, seconds in sorted(waited.items())},
+                processor_s=self._processor,
             )
         )

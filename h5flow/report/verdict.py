@@ -26,6 +26,9 @@ SLOW = 1.2
 #: Less than this is no overlap, but what clocks do.
 OVERLAP = 1.05
 
+#: From this share of the time on a processor may be what threads wait for.
+BUSY_CORE = 0.8
+
 #: What overlaps less than this goes in turn.
 IN_TURN = 1.1
 
@@ -370,7 +373,13 @@ class _Loop:
         if overlap < OVERLAP:
             yield f"Overlap won nothing: {amount}."
             return
-        yield f"Overlap won: {times(overlap)} as fast as one thing after the other ({amount})."
+        yield f"Overlap won: up to {times(overlap)} as fast as one thing after the other ({amount})."
+        processor = sum(each.done.processor_s or 0.0 for _, each, _ in self._ranks if each.done is not None)
+        if processor >= BUSY_CORE * sum(work.elapsed for _, _, work in self._ranks):
+            yield (
+                f"It is less where threads share a core or the interpreter, and wait for it within these times:"
+                f" processors worked for {lasting(processor / count)}."
+            )
         if hidden is not None and loading >= 0.01 * elapsed * count:
             yield f"{percent(hidden)} of the loading went on while something was computed."
 

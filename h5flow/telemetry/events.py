@@ -112,6 +112,8 @@ class WorkflowDone(Event, tag="workflow.done"):
     actors: dict[str, ActorTotals] = {}
     #: By actor: what it has waited for other ranks in the loop, which is part of what it has spent.
     ranks_wait_s: dict[str, float] = {}
+    #: Processor time of all threads of the process while the loop was running.
+    processor_s: float | None = None
 
     def __str__(self) -> str:
         return f"{self.slices} slices, {self.rows} rows in {self.seconds:.2f} s"

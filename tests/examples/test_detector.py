@@ -94,3 +94,18 @@ def test_waveforms_of_a_file_give_the_same_hits(folder):
             assert len(one[name]["data"]) > 1000
             assert (one[name]["data"][()] == other[name]["data"][()]).all()
     run(folder, "report", "logs", "--format", "text")
+
+
+def test_waveforms_from_a_file_give_the_same_hits(folder):
+    raw = ["-o", "raw.h5", "-z", "gzip", "--set", "flow.stages=[]", "--set", "flow.drop=[]"]
+    run(folder, "examples/detector/workflow.yaml", *raw)
+    run(folder, "examples/detector/reconstruction.yaml", "-i", "raw.h5", "-o", "reco.h5")
+    with h5py.File(folder / "detector.h5") as simulated, h5py.File(folder / "reco.h5") as reconstructed:
+        for name in (
+            "charge/hits",
+            "charge/calib_hits",
+            "raw/waveforms/ref/charge/hits",
+            "charge/hits/ref/charge/calib_hits",
+        ):
+            data = "ref" if "/ref/" in name else "data"
+            assert reconstructed[name][data][()].tobytes() == simulated[name][data][()].tobytes(), name

@@ -60,10 +60,12 @@ class ByHand:
         told |= {"prefetch_s": prefetch, "in_flight_s": ended - began, "stages": stages}
         return self.tell("slice.done", ended, **(told | more))
 
-    def done(self, at, slices=10, rows=100, spent=None, ranks_wait=None, reloads=0, ends=None):
+    def done(self, at, slices=10, rows=100, spent=None, ranks_wait=None, reloads=0, ends=None, processor=None):
         self.tell("component.finish", at, component="stage 'x'", seconds=0.0)
         told = {"slices": slices, "rows": rows, "seconds": at, "reloads": reloads, "actors": spent or {}}
-        self.tell("workflow.done", at if ends is None else ends, **told, ranks_wait_s=ranks_wait or {})
+        self.tell(
+            "workflow.done", at if ends is None else ends, **told, ranks_wait_s=ranks_wait or {}, processor_s=processor
+        )
         self.workflow = None
         return self
 

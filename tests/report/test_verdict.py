@@ -35,6 +35,14 @@ def test_a_stage_that_is_at_work_nearly_all_of_the_time_limits(tmp_path):
     assert loop.overlap == pytest.approx(1.25, rel=0.001)
 
 
+@pytest.mark.parametrize(("processor", "less"), [(None, False), (0.1, False), (0.95, True)])
+def test_overlap_is_the_most_there_may_be_where_processors_are_busy(tmp_path, processor, less):
+    log = steady(tmp_path, spans={"x": {"run": 0.09}, "y": {"run": 0.06}}, stages=("x", "y"))
+    loop = loop_of(log.done(1.0, processor=processor).end(1.0))
+    assert any("up to 1.5 times as fast" in sentence for sentence in loop.sentences)
+    assert any("processors worked for 950 ms" in sentence for sentence in loop.sentences) is less
+
+
 def test_loaders_that_are_all_at_work_limit(tmp_path):
     log = ByHand(tmp_path).begin()
     for number in range(10):

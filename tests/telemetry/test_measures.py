@@ -130,6 +130,22 @@ def test_how_many_threads_load_is_told(told, settings, loaders):
     assert begun["loaders"] == loaders
 
 
+@pytest.mark.parametrize("mode", ["pipelined", "sequential"])
+def test_what_processors_worked_is_told(told, folder, mode):
+    with (folder / "parts.py").open("a") as file:
+        file.write(
+            """
+class Busy(Work):
+    def run(self, source_name, source_slice, cache):
+        began = time.process_time()
+        while time.process_time() < began + 0.05:
+            pass
+"""
+        )
+    (done,) = told(f"runtime.mode={mode}", "first.classname=Busy").of("workflow.done")
+    assert done["processor_s"] >= 12 * 0.05
+
+
 def test_batches_of_cheap_slices_are_told_one_by_one(told, folder):
     (folder / "parts.py").write_text((folder / "parts.py").read_text() + "\nclass Nothing(H5FlowStage): ...\n")
     (folder / "workflow.yaml").write_text(
