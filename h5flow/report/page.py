@@ -152,7 +152,7 @@ def _verdict(loop: LoopVerdict) -> Iterator[str]:
     yield from (f"<p>{_text(sentence)}</p>" for sentence in others)
     tiles = [(f"{loop.slices:,}", "slices"), (f"{loop.rows:,}", "rows"), (lasting(loop.elapsed_s), "in the loop")]
     if loop.overlap is not None:
-        tiles.append((f"{loop.overlap:.2f}", "(L + C) / elapsed, overlap won"))
+        tiles.append((f"{loop.overlap:.2f}", "(L + C) / elapsed, won at most"))
         tiles.append((lasting(loop.loading_s), "L, loading"))
         tiles.append((lasting(loop.computing_s), "C, all other work"))
     if loop.hidden is not None:
