@@ -211,7 +211,9 @@ def read(file: h5py.File) -> list[RunRecord]:
     for name in sorted(name for name in top if name.startswith("run_")):
         group = top[name]
         if isinstance(group, h5py.Group) and "run_id" in group.attrs:
-            workflows = [_record(group[each], WorkflowRecord) for each in sorted(group, key=_number)]
+            # Whoever has a dataset of the same name has it beside them.
+            parts = [each for each in group if each.startswith("workflow_") and "sha256" in group[each].attrs]
+            workflows = [_record(group[each], WorkflowRecord) for each in sorted(parts, key=_number)]
             found.append(_record(group, RunRecord, workflows=workflows))
     return found
 

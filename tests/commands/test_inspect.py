@@ -160,3 +160,26 @@ def test_a_long_workflow_fits(folder):
     (run,) = told(folder)["runs"]
     assert len(run["workflows"][0]["text"]) > 200_000
     assert len(yaml.safe_load(run["workflows"][0]["text"])["sum"]["params"]) == 2001
+
+
+def test_what_made_it_stands_beside_a_dataset_of_that_name(reco):
+    reco.write(
+        "same.py",
+        """
+        from h5flow.core import H5FlowStage
+        class Same(H5FlowStage):
+            def init(self, source_name):
+                for name in ('h5flow', 'h5flow/run_0001', 'h5flow/run_0001/workflow_1', 'h5flow/run_0001/workflow_9'):
+                    self.data_manager.create_dset(name, 'i4')
+                    self.data_manager.create_ref(source_name, name)
+                    self.data_manager.set_attrs(name, mine=name)
+        """,
+    )
+    reco.write("same.yaml", "flow: {source: raw, stages: [same]}\nsame: {classname: Same, path: same}\n")
+    assert reco.run("same.yaml", "-i", "in.h5", "-o", "same.h5").code == 0
+    done = reco.run("inspect", "same.h5")
+    assert done.code == 0, done
+    assert "same.yaml, done, 1 slices, 20 rows" in done.out
+    with h5py.File(reco.path / "same.h5") as file:
+        assert file["h5flow/run_0001"].attrs["mine"] == "h5flow/run_0001"
+    assert reco.run("rerun", "same.h5", "-o", "again.h5", "--compare").code == 0
