@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 
-from h5flow.core.classes import with_found_classes
+from h5flow.core.classes import class_of, sections
 from h5flow.core.planning import MISSING, Plan, plan
 from h5flow.data.inspection import opened
 from h5flow.data.soundness import unsound
-from h5flow.errors import DiscoveryError, H5FlowError
+from h5flow.errors import DiscoveryError, FileError
+from h5flow.runtime.telling import line
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import Document, WorkflowConfig, check_all, load
+
+_log = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,15 +45,19 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
     if not problems:
         try:
             found = plan(configs, configs[0].run.output, source)
-        except H5FlowError as error:
-            problems.append(str(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever components raise is what is wrong
+            _log.debug("what is wrong", exc_info=error)
+            problems.append(line(error))
         else:
             problems += _missing(documents, found)
             for sentence in _untried(found):
                 terminal.say(f"h5flow-async: {sentence}")
     if source is not None and not problems and not options.no_references:
-        with opened(source) as file:
-            problems += [f"{source}: {sentence}" for sentence in unsound(file)]
+        try:
+            with opened(source) as file:
+                problems += [f"{source}: {sentence}" for sentence in unsound(file)]
+        except FileError as error:
+            problems.append(str(error))
     for problem in problems:
         sys.stderr.write(f"h5flow-async: {problem}\n")
     if not problems and not options.quiet:
@@ -62,10 +70,15 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
 
 def _wrong_classes(configs: Sequence[WorkflowConfig]) -> Iterator[str]:
     for config in configs:
-        try:
-            with_found_classes(config)
-        except DiscoveryError as error:
-            yield str(error)
+        for section, base in sections(config):
+            try:
+                class_of(section, base)
+            except DiscoveryError as error:
+                yield str(error)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module raises is what is wrong
+                _log.debug("what is wrong", exc_info=error)
+                module = section.path or f"the module of class '{section.classname}'"
+                yield f"{section.place}: importing {module} raises {line(error)}"
 
 
 def _missing(documents: Sequence[Document], found: Plan) -> Iterator[str]:

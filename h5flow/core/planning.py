@@ -168,7 +168,8 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
     loops = isinstance(manager.generator, H5FlowDatasetLoopGenerator)
     if loops and not file.exists(manager.generator.dset_name):
         there = "the input" if facts is None else f"'{facts.path}'"
-        raise NotInFile(f"{config.name}: the source, dataset '{manager.generator.dset_name}', isn't in {there}")
+        place = config.source_place or config.name
+        raise NotInFile(f"{place}: the source, dataset '{manager.generator.dset_name}', isn't in {there}")
     makers: dict[str, int] = {}
     made: list[PlannedComponent] = []
     first_stage = len(config.resources) + 1

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from h5flow.errors import ConfigError, Problem
 from h5flow.telemetry.naming import mistake_in
-from h5flow.workflow.document import Document, Keys, fail
+from h5flow.workflow.document import Document, Keys, Mark, fail
 from h5flow.workflow.overrides import Override
 from h5flow.workflow.requirements import Requirement, read_requirements
 from h5flow.workflow.sections import SectionReader
@@ -144,6 +144,8 @@ class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsConfig = MetricsConfig()
     #: What the file says, with what it includes and what was overridden.
     data: dict[Any, Any] = {}
+    #: Where the source is named, `workflow.yaml:3`.
+    source_place: str = ""
 
 
 class _ResourceSection(msgspec.Struct):
@@ -230,6 +232,7 @@ class _WorkflowReader:
             logging=logging,
             metrics=metrics,
             data=self._data,
+            source_place=_line_of(self._reader.document.mark("flow", "source")),
         )
 
     def _flow(self) -> Flow | None:
@@ -312,9 +315,12 @@ class _WorkflowReader:
             self._reader.report((section, key), mistake)
 
     def _component(self, struct: type[C], section: _ResourceSection, keys: Keys, **more: Any) -> C:
-        mark = self._reader.document.key_mark(*keys)
-        place = f"{mark.file}:{mark.line}" if mark.line else mark.file
+        place = _line_of(self._reader.document.key_mark(*keys))
         return struct(classname=section.classname, path=section.path, params=section.params, place=place, **more)
+
+
+def _line_of(mark: Mark) -> str:
+    return f"{mark.file}:{mark.line}" if mark.line else mark.file
 
 
 def _is_component_key(key: object, data: Mapping[Any, Any]) -> bool:

@@ -47,7 +47,7 @@ def test_each_mistake_has_its_line(folder):
         ("sum.classname=Smu", "workflow.yaml:3: module 'mine' has no class 'Smu'"),
         ("flow.stages=[smu]", "no section 'smu'"),
         ("runtime.loaders=0", "runtime.loaders"),
-        ("flow.source=rwa", "workflow.yaml: the source, dataset 'rwa', isn't in 'in.h5'"),
+        ("flow.source=rwa", "--set flow.source=rwa: the source, dataset 'rwa', isn't in 'in.h5'"),
     ],
 )
 def test_what_else_can_be_wrong(folder, override, says):
@@ -116,3 +116,60 @@ def test_damaged_references(folder, damage, says):
     assert done.code == 2, done
     assert says in done.err
     assert check(folder, "--no-references", workflow="other.yaml").code == 0
+
+
+BROKEN = """
+    import sys
+    from h5flow.core import H5FlowStage
+
+    class Made(H5FlowStage):
+        def __init__(self, **params):
+            raise KeyError('x')
+
+    class Left(H5FlowStage):
+        def init(self, source_name):
+            sys.exit(4)
+"""
+
+
+def test_modules_that_can_not_be_imported_are_all_told(folder):
+    folder.write("exits.py", "import sys\nsys.exit(3)\n")
+    folder.write("raises.py", "raise RuntimeError('no good')\n")
+    folder.write(
+        "broken.yaml",
+        """
+        flow: {source: raw, stages: [a, b, c]}
+        a: {classname: A, path: exits}
+        b: {classname: B, path: raises}
+        c: {classname: Gone, path: mine}
+        """,
+    )
+    done = check(folder, workflow="broken.yaml")
+    assert done.code == 2
+    assert done.err.splitlines() == [
+        "h5flow-async: broken.yaml:3: importing exits raises SystemExit: 3",
+        "h5flow-async: broken.yaml:4: importing raises raises RuntimeError: no good",
+        "h5flow-async: broken.yaml:5: module 'mine' has no class 'Gone'",
+    ]
+
+
+@pytest.mark.parametrize(("name", "error"), [("Made", "KeyError: 'x'"), ("Left", "SystemExit: 4")])
+def test_components_that_can_not_be_made(folder, name, error):
+    folder.write("broken.py", BROKEN)
+    folder.write("broken.yaml", f"flow: {{source: raw, stages: [a]}}\na: {{classname: {name}, path: broken}}\n")
+    done = check(folder, workflow="broken.yaml")
+    assert (done.code, done.err) == (2, f"h5flow-async: stage 'a' (broken.yaml:2), rank 0: {error}\n")
+
+
+def test_a_source_that_is_missing_has_its_line(folder):
+    folder.write("lost.yaml", "flow:\n  stages: []\n  source: nowhere\n")
+    done = check(folder, workflow="lost.yaml")
+    assert done.code == 2
+    assert done.err == "h5flow-async: lost.yaml:3: the source, dataset 'nowhere', isn't in 'in.h5'\n"
+
+
+def test_an_input_that_nobody_looks_at_is_checked_too(folder):
+    folder.write("made.py", "from h5flow.core import H5FlowGenerator\nclass Made(H5FlowGenerator):\n    pass\n")
+    folder.write("made.yaml", "flow: {source: g, stages: []}\ng: {classname: Made, path: made, dset_name: made}\n")
+    done = folder.run("check", "made.yaml", "-i", "made.py")
+    assert (done.code, done.err) == (2, "h5flow-async: file 'made.py' is not an HDF5 file\n")

@@ -103,6 +103,7 @@ class TestWhatAWorkflowHolds:
             run=RunConfig("in.h5", "out.h5", 1, 9, "lzf", ("x",)),
             runtime=RuntimeConfig(True, "pipelined", "auto"),
             data=yaml.safe_load(WORKFLOW),
+            source_place="w.yaml:2",
         )
 
     def test_a_source_that_is_no_key_is_a_dataset(self):
@@ -148,7 +149,12 @@ class TestWhatAWorkflowHolds:
         assert config.run == RunConfig()
         assert [stage.key for stage in config.stages] == ["run"]
 
-    @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/*.yaml")), ids=lambda path: path.name)
+    @pytest.mark.parametrize(
+        "path",
+        # What else is YAML isn't a workflow.
+        [path for path in sorted(ROOT.glob("examples/*/*.yaml")) if path.parent.name != "monitoring"],
+        ids=lambda path: path.name,
+    )
     def test_examples(self, path):
         assert check(load(path))
         assert is_in_schema(path.read_text())
