@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, time_writing
+from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, actor_of, time_writing
 from h5flow.runtime.tracing import acting_component
 from h5flow.telemetry import emit, journal_of
 from h5flow.telemetry.events import ComponentFinish, ComponentInit, WorkflowDone, WorkflowStart
@@ -49,11 +49,12 @@ class Teller:
     def begin(self) -> None:
         """The workflow begins."""
         pipelined = self._config.runtime.mode == "pipelined"
+        stages = map(actor_of, self._stages)
         emit(
             WorkflowStart(
                 mode=self._config.runtime.mode,
                 source=self._config.flow.source,
-                actors=[GENERATOR, PREFETCHER, *self._stages, COMMITTER] if pipelined else [GENERATOR, *self._stages],
+                actors=[GENERATOR, PREFETCHER, *stages, COMMITTER] if pipelined else [GENERATOR, *stages],
                 stages=self._stages,
             )
         )

@@ -15,15 +15,23 @@ from h5flow.telemetry.state import RunState, tell_progress, tell_queues
 QUEUES, PROGRESS = 5.0, 30.0
 
 
-Due = tuple[float, Callable[[RunState], None]]
+Due = tuple[float, Callable[[RunState | None], None]]
+
+
+def _in_loop(tell: Callable[[RunState], None]) -> Callable[[RunState | None], None]:
+    return lambda state: None if state is None else tell(state)
+
 
 #: Progress is told once to all who take it, queues to log files.
-PROGRESS_DUE: Due = (PROGRESS, tell_progress)
-QUEUES_DUE: Due = (QUEUES, tell_queues)
+PROGRESS_DUE: Due = (PROGRESS, _in_loop(tell_progress))
+QUEUES_DUE: Due = (QUEUES, _in_loop(tell_queues))
 
 
 class Ticker:
-    """Calls functions with the state of the journal's loop every so many seconds, in a thread of its own."""
+    """Calls functions every so many seconds, in a thread of its own, with the state of the journal's loop.
+
+    Before and after a loop, while components are made or finish, there is none.
+    """
 
     def __init__(self, journal: Journal, dues: Sequence[Due]) -> None:
         self._journal = journal
@@ -47,6 +55,6 @@ class Ticker:
         while not self._ended.wait(0.5):
             state = self._journal.state
             for number, (period, tell) in enumerate(self._dues):
-                if state is not None and time.monotonic() - last[number] >= period:
+                if time.monotonic() - last[number] >= period:
                     last[number] = time.monotonic()
-                    tell(state())
+                    tell(None if state is None else state())
