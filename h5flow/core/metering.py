@@ -15,6 +15,7 @@ from h5flow.telemetry.ticker import Ticker
 
 if TYPE_CHECKING:
     from h5flow.telemetry import Journal
+    from h5flow.telemetry.journal import Identity
     from h5flow.workflow import MetricsConfig
 
 _log = logging.getLogger(__name__)
@@ -28,9 +29,11 @@ def metered(journal: Journal, settings: MetricsConfig) -> Iterator[None]:
     from h5flow.telemetry.metrics import PERIOD, Metrics, registry_of, served, write
 
     journal.measured = True
-    metrics = Metrics(journal)
+    # In a farm each rank is the first one of its own job, and has a file of its own nevertheless.
+    rank = mpi.launched_rank() or journal.identity.rank
+    metrics = Metrics(journal, rank)
     registry = registry_of(metrics)
-    path = None if settings.textfile is None else filled(settings.textfile, journal.identity)
+    path = None if settings.textfile is None else _path_of_rank(settings.textfile, journal.identity._replace(rank=rank))
     complained = False
 
     def update() -> None:
@@ -44,13 +47,16 @@ def metered(journal: Journal, settings: MetricsConfig) -> Iterator[None]:
                     _log.warning("metrics file '%s' can't be written: %s", path, error.strerror)
 
     with ExitStack() as stack:
-        # In a farm each rank is the first one of its own job.
-        if settings.port is not None and journal.identity.rank == 0 and mpi.launched_rank() == 0:
+        if settings.port is not None and rank == 0:
+            where = f"{settings.address}:{settings.port}"
             try:
-                stack.enter_context(served(registry, settings.port, settings.address))
+                port = stack.enter_context(served(registry, settings.port, settings.address))
             except OSError as error:
-                where = f"{settings.address}:{settings.port}"
-                raise UsageError(f"metrics can't be served at {where}: {error.strerror}") from error
+                raise UsageError(
+                    f"metrics can't be served at {where}: {error.strerror}; choose another metrics.port (0: one that is"
+                    " free, which is logged) or metrics.address"
+                ) from error
+            _log.info("metrics are served at http://%s:%d/metrics", settings.address, port)
         update()
         try:
             with Ticker(journal, [(PERIOD, lambda _state: update())]).running():
@@ -61,3 +67,11 @@ def metered(journal: Journal, settings: MetricsConfig) -> Iterator[None]:
         finally:
             metrics.ended = True
             update()
+
+
+def _path_of_rank(pattern: str, who: Identity) -> str:
+    path = filled(pattern, who)
+    others = max(who.size, mpi.launched_ranks()) > 1
+    if others and path == filled(pattern, who._replace(rank=who.rank + 1, pid=who.pid + 1)):
+        raise UsageError(f"metrics.textfile '{pattern}' is the same file for all ranks: put {{rank}} into its name")
+    return path

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, time_writing
+from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, actor_of, time_writing
 from h5flow.runtime.tracing import acting_component
 from h5flow.telemetry import emit, journal_of
 from h5flow.telemetry.events import ComponentFinish, ComponentInit, WorkflowDone, WorkflowStart
@@ -53,11 +53,12 @@ class Teller:
     def begin(self) -> None:
         """The workflow begins."""
         pipelined = self._config.runtime.mode == "pipelined"
+        stages = map(actor_of, self._stages)
         emit(
             WorkflowStart(
                 mode=self._config.runtime.mode,
                 source=self._config.flow.source,
-                actors=[GENERATOR, PREFETCHER, *self._stages, COMMITTER] if pipelined else [GENERATOR, *self._stages],
+                actors=[GENERATOR, PREFETCHER, *stages, COMMITTER] if pipelined else [GENERATOR, *stages],
                 stages=self._stages,
                 loaders=self._config.runtime.loaders if pipelined else 0,
             )
@@ -134,7 +135,7 @@ class Teller:
 
     def end(self, done: Done, waited: Mapping[int, float]) -> None:
         """The workflow is complete; `waited` is what each component has waited for other ranks, by its position."""
-        actors = [GENERATOR, *self._stages]
+        actors = [GENERATOR, *map(actor_of, self._stages)]
         emit(
             WorkflowDone(
                 slices=done.slices,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The actors before the stages, and after them.
 GENERATOR, PREFETCHER, COMMITTER = "generator", "prefetcher", "committer"
+#: What the prefetcher's queue is called.
+PREFETCH = "prefetch"
 
 _WRITING = ("reserve_data", "write_data", "write_ref", "create_dset", "create_ref", "set_attrs", "delete")
 
@@ -67,7 +69,9 @@ class Measures:
         """What each actor has spent on slices that are done, by name, in the order of the actors."""
         generator, *stages = [sums.totals() for sums in self._sums]
         named = {GENERATOR: generator, PREFETCHER: self._prefetcher.totals()}
-        return named | dict(zip(self._stages, stages, strict=True)) | {COMMITTER: self._committer.totals()}
+        return (
+            named | dict(zip(map(actor_of, self._stages), stages, strict=True)) | {COMMITTER: self._committer.totals()}
+        )
 
     def begin(self, item: Slice, began: float, made: float, maker: Scene) -> None:
         """The generator has made a slice."""
@@ -147,6 +151,11 @@ class Measures:
                 for stint in course.stints
             },
         )
+
+
+def actor_of(stage: str) -> str:
+    """The actor that runs a stage: it is called as the stage, unless one of the others is."""
+    return f"stage '{stage}'" if stage in {GENERATOR, PREFETCHER, PREFETCH, COMMITTER} else stage
 
 
 def bounds(rows: slice | None) -> tuple[int | None, int | None]:

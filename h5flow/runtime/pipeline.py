@@ -26,7 +26,7 @@ from h5flow.runtime.flight import Failed, Flight
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.mailbox import Closed, Mailbox
-from h5flow.runtime.measures import Measures
+from h5flow.runtime.measures import GENERATOR, PREFETCH, Measures, actor_of
 from h5flow.runtime.prefetching import Forecast, Loading
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Step
@@ -94,8 +94,10 @@ class Pipeline:
         self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source)
         self._loaders = [Worker(f"h5flow loader {number + 1}") for number in range(loaders)]
         self._writer = Worker("h5flow writer")
-        names = ["generator", "prefetch", *stages]
-        self.mailboxes: list[Mailbox[Parcel]] = [Mailbox(name, depths.of(name)) for name in names]
+        self.mailboxes: list[Mailbox[Parcel]] = [
+            *(Mailbox(name, depths.of(name)) for name in (GENERATOR, PREFETCH)),
+            *(Mailbox(actor_of(name), depths.of(name)) for name in stages),
+        ]
         generated, loaded, *_ = self.mailboxes
         self._actors: list[Callable[[], Awaitable[None]]] = [
             Generating(generator, generator_where, workers[0], generated, self.flight).act,

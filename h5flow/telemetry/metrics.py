@@ -6,14 +6,17 @@ else. prometheus_client is the extra `metrics`.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import resource
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from h5flow.telemetry.journal import Journal
 from h5flow.telemetry.state import RunState
@@ -29,10 +32,11 @@ KINDS = ("wait", "prefetch", "load", "run", "write", "held")
 
 
 class Metrics:
-    """The metrics of one rank, as a collector of prometheus_client."""
+    """The metrics of one `rank`, as a collector of prometheus_client."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, rank: int) -> None:
         self._journal = journal
+        self._rank = str(rank)
         self._started = time.time()
         self.failed = False
         self.ended = False
@@ -41,8 +45,7 @@ class Metrics:
         """All metrics as they are now."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-        who = self._journal.identity
-        rank = str(who.rank)
+        who, rank = self._journal.identity, self._rank
         info = InfoMetricFamily("h5flow_run", "The run.", labels=["rank"])
         info.add_metric([rank], {"run_id": who.run_id or "", "host": who.host, "size": str(who.size)})
         yield info
@@ -57,7 +60,7 @@ class Metrics:
             gauge = GaugeMetricFamily(name, text, labels=["rank"])
             gauge.add_metric([rank], value)
             yield gauge
-        states = self._journal.states()
+        states = {_text(workflow): state for workflow, state in self._journal.states().items()}
         for name, text, field in (
             ("h5flow_slices", "Slices that are done.", "slices"),
             ("h5flow_rows", "Rows of the source that are done.", "rows"),
@@ -91,7 +94,7 @@ def _of_actors(rank: str, states: dict[str, RunState]) -> Iterator[Metric]:
     for workflow, state in states.items():
         for actor, totals in state.actors.items():
             for kind in KINDS:
-                seconds.add_metric([rank, workflow, actor, kind], getattr(totals, f"{kind}_s"))
+                seconds.add_metric([rank, workflow, _text(actor), kind], getattr(totals, f"{kind}_s"))
     yield seconds
 
 
@@ -106,13 +109,19 @@ def _of_queues(rank: str, states: dict[str, RunState]) -> Iterator[Metric]:
     )
     for workflow, state in states.items():
         for queue in state.queues:
-            occupancy.add_metric([rank, workflow, queue.name], queue.occupancy)
-            depth.add_metric([rank, workflow, queue.name], queue.depth)
-            waited.add_metric([rank, workflow, queue.name, "producer"], queue.put_wait)
-            waited.add_metric([rank, workflow, queue.name, "consumer"], queue.get_wait)
+            values = [rank, workflow, _text(queue.name)]
+            occupancy.add_metric(values, queue.occupancy)
+            depth.add_metric(values, queue.depth)
+            waited.add_metric([*values, "producer"], queue.put_wait)
+            waited.add_metric([*values, "consumer"], queue.get_wait)
     yield occupancy
     yield depth
     yield waited
+
+
+def _text(name: str) -> str:
+    """A name that can be encoded: that of a file needn't be text."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def registry_of(metrics: Metrics) -> CollectorRegistry:
@@ -128,24 +137,50 @@ def write(registry: CollectorRegistry, path: str) -> None:
     """Write a text file as a whole, in the format that node_exporter reads. Raises `OSError`."""
     from prometheus_client import generate_latest
 
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    Path(temporary).write_bytes(generate_latest(registry))
-    os.replace(temporary, path)  # noqa: PTH105
+    file, temporary = Path(path), Path(f"{path}.{os.getpid()}")
+    if file.exists() and not file.is_file():
+        # Such as /dev/stdout, in whose place there would be a file then.
+        raise OSError(errno.EINVAL, "it is no file that could be replaced", path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(generate_latest(registry))
+        temporary.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 @contextmanager
-def served(registry: CollectorRegistry, port: int, address: str) -> Iterator[None]:
-    """While metrics can be asked for at an address. Raises `OSError`."""
+def served(registry: CollectorRegistry, port: int, address: str) -> Iterator[int]:
+    """While metrics can be asked for at an address; gives the port. Raises `OSError`."""
     from prometheus_client import start_http_server
 
     server, thread = start_http_server(port, address, registry)
+    _Serving.sockets.add(server.socket)
     try:
-        yield
+        yield int(server.server_port)
     finally:
+        _Serving.sockets.discard(server.socket)
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Serving:
+    """All of the process that listen."""
+
+    sockets: ClassVar[set[socket.socket]] = set()
+
+    @classmethod
+    def left(cls) -> None:
+        """Close them in a fork, which answers nobody and would keep the port when the run has ended."""
+        for listening in cls.sockets:
+            listening.close()
+        cls.sockets.clear()
+
+
+os.register_at_fork(after_in_child=_Serving.left)
 
 
 def resident_memory() -> int:

@@ -16,12 +16,12 @@ from h5flow.telemetry.state import RunState
 #: How often queues and progress are told, in seconds.
 QUEUES, PROGRESS = 5.0, 30.0
 
-Due = tuple[float, Callable[[RunState], None]]
+Due = tuple[float, Callable[[RunState | None], None]]
 
 
-def tell_queues(state: RunState) -> None:
+def tell_queues(state: RunState | None) -> None:
     """Tell what each queue has seen."""
-    if not is_heard(QueueStats, QueueStats.LEVEL):
+    if state is None or not is_heard(QueueStats, QueueStats.LEVEL):
         return
     for queue in state.queues:
         emit(
@@ -38,11 +38,13 @@ def tell_queues(state: RunState) -> None:
         )
 
 
-def telling_progress() -> Callable[[RunState], None]:
+def telling_progress() -> Callable[[RunState | None], None]:
     """A function that tells how far the loop is, each time that it is called."""
     maker = PaceMaker()
 
-    def tell(state: RunState) -> None:
+    def tell(state: RunState | None) -> None:
+        if state is None:
+            return
         emit(
             Progress(
                 slices=state.slices,
@@ -59,7 +61,10 @@ def telling_progress() -> Callable[[RunState], None]:
 
 
 class Ticker:
-    """Calls functions with the state of the journal's loop every so many seconds, in a thread of its own."""
+    """Calls functions every so many seconds, in a thread of its own, with the state of the journal's loop.
+
+    Before and after a loop, while components are made or finish, there is none.
+    """
 
     def __init__(self, journal: Journal, dues: Sequence[Due]) -> None:
         self._journal = journal
@@ -83,6 +88,6 @@ class Ticker:
         while not self._ended.wait(0.5):
             state = self._journal.state
             for number, (period, tell) in enumerate(self._dues):
-                if state is not None and time.monotonic() - last[number] >= period:
+                if time.monotonic() - last[number] >= period:
                     last[number] = time.monotonic()
-                    tell(state())
+                    tell(None if state is None else state())
