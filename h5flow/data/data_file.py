@@ -379,7 +379,7 @@ class DataFile:
                 if stored is None or rows is None:
                     missing = region_path if stored is None else layout.data_path(of)
                     raise NotInFile(f"'{path}' is in '{storage.path}', but '{missing}' isn't")
-                region = self._paged[region_path] = RegionTable(region_path, stored, self._cache, rows)
+                region = self._paged[region_path] = RegionTable(region_path, stored, self._cache, rows, pairs)
             assert isinstance(region, RegionTable)
             regions.append(region)
         return Reference(parent, child, pairs, (regions[0], regions[1]))

@@ -43,8 +43,8 @@ class RowSource(Protocol):
         """Whether there is a row of this number."""
         ...
 
-    def read(self, start: int, stop: int) -> Array:
-        """Rows `start:stop`, cut at the end."""
+    def read(self, start: int, stop: int, wanted: Indices | None = None) -> Array:
+        """Rows `start:stop`, cut at the end; those that aren't `wanted` may hold anything."""
         ...
 
     def take(self, rows: Indices) -> Array:
@@ -248,7 +248,7 @@ def _gathered(data: Any, children: Indices) -> Array:
         raise InvalidReference(f"{what} has {source.shape[0]} rows, reference points to row {high}")
     row_bytes = max(1, source.dtype.itemsize * math.prod(source.shape[1:]))
     if (high - low) * row_bytes <= max(_GAP_BYTES, 4 * len(children) * row_bytes):
-        values, where = source.read(low, high + 1), children - low
+        values, where = source.read(low, high + 1, children), children - low
         if len(values) == len(where) and (where[1:] > where[:-1]).all():
             return values
         return pick(values, where)
@@ -350,7 +350,7 @@ class _Rows:
     def has(self, row: int) -> bool:
         return row < self.shape[0]
 
-    def read(self, start: int, stop: int) -> Array:
+    def read(self, start: int, stop: int, _wanted: Indices | None = None) -> Array:
         # A copy, because the caller may change what it gets.
         return np.array(self._rows[start:stop])
 

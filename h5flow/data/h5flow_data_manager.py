@@ -25,7 +25,7 @@ from h5flow.data.observer import Observer
 from h5flow.data.output_file import OutputFile
 from h5flow.data.pages import PagedDataset
 from h5flow.data.references import Reference, checked_pairs
-from h5flow.data.selection import needed_length, writable_bounds
+from h5flow.data.selection import needed_rows, writable_bounds
 from h5flow.data.shared import SharedDataset, counts_from_start
 from h5flow.data.storage.choice import Kind, choose
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
@@ -309,12 +309,11 @@ class H5FlowDataManager:
             return slice(start, start + int(spec))
         with self._file.lock:
             # Only rows that are new to the component make it wait for those that append, too.
-            missing = needed_length(name, spec, dataset.shape[0]) - dataset.shape[0]
-            if missing > 0:
+            if needed_rows(name, spec, dataset.shape[0])[1] > dataset.shape[0]:
                 dataset.before_append()
-                length = needed_length(name, spec, dataset.length)
+                start, length = needed_rows(name, spec, dataset.length)
                 _check_growable(dataset, length - dataset.rows.length)
-                dataset.grow(length)
+                dataset.grow(start, length)
         return spec
 
     def write_data(self, name: str, spec: Any, data: Any) -> None:

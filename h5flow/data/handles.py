@@ -118,9 +118,9 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         """Whether a row exists."""
         return self._rows.has(row)
 
-    def read(self, start: int, stop: int) -> Array:
-        """Rows `start:stop` as an array."""
-        return self._rows.read(start, stop)
+    def read(self, start: int, stop: int, wanted: Indices | None = None) -> Array:
+        """Rows `start:stop` as an array; those that aren't `wanted` may hold anything."""
+        return self._rows.read(start, stop, wanted)
 
     def take(self, rows: Indices) -> Array:
         """The given rows (ascending, without repeats) as an array."""

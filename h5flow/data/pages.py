@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from h5flow.data.dereference import take_by_pieces
+from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage import StoredDataset
 from h5flow.data.storage.chunk_writer import ChunkWriter
 from h5flow.data.storage.chunks import RawChunks
@@ -162,6 +163,8 @@ class PagedDataset:
         self.grown = False
         #: Whether rows have been written since somebody has reset this.
         self.changed = False
+        #: Rows that other ranks have reserved, and that this one hasn't seen since.
+        self.of_others = RowRanges()
         #: What ranks have to agree on before changes are made.
         self.pending: list[Any] = []
         #: Why the dataset can't be used any more.
@@ -204,6 +207,12 @@ class PagedDataset:
             self.grown = True
             if not self.buffered:
                 self.stored.resize(length)
+
+    def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
+        """Whether other ranks have reserved any of rows `start, stop`, or of the given ones."""
+        if not self.of_others:
+            return False
+        return self.of_others.meets(*rows) if isinstance(rows, tuple) else self.of_others.meets_any(rows)
 
     # reading
 
@@ -432,8 +441,7 @@ class PagedDataset:
         self._write_page(number, deflated)
         page = self._pages.get(number)
         if page is not None and page.first >= page.last:
-            del self._pages[number]
-            self.cache.forget(self, number)
+            self._forget(number)
 
     def resized(self) -> None:
         """Somebody else has changed the number of rows in the file."""
@@ -443,11 +451,26 @@ class PagedDataset:
         self.stored.length = self._length = self.stored.handle.id.shape[0]
         self.grown = self.grown or self._length > before
 
+    def renew(self) -> None:
+        """Other ranks have written rows that are read from the storage now, where this one hasn't changed them."""
+        for number, page in list(self._pages.items()):
+            if page.first >= page.last:
+                self._forget(number)
+                continue
+            assert page.changed is not None
+            start = number * self.page_rows
+            stored = self.stored.read(start, min(start + self.page_rows, self.stored.readable))
+            others = ~page.changed[: len(stored)]
+            page.rows[: len(stored)][others] = stored[others]
+
     def drop_pages(self) -> None:
         """Drop all pages, written or not."""
         for number in list(self._pages):
-            del self._pages[number]
-            self.cache.forget(self, number)
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        del self._pages[number]
+        self.cache.forget(self, number)
 
     def die(self, why: str) -> None:
         """Nothing can be done with the dataset any more; what isn't written is lost."""

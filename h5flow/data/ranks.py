@@ -170,9 +170,17 @@ class Ranks:
         """Wait until what is to be done to a table later has been done; the lock is held, and let go meanwhile."""
         self.coordination.wait_for(list(table.pending))
 
-    def grow(self, path: str, length: int) -> None:
-        """Have at least `length` rows, or what other ranks want at least."""
-        self.coordination.join(path, ("length", length))
+    def reserve(self, path: str, start: int, stop: int) -> None:
+        """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
+        self.coordination.join(path, (start, stop))
+
+    def bring(self, rows: PagedDataset, start: int, stop: int) -> None:
+        """Have this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
+        written = self.coordination.collect(rows.path, start, stop)
+        stored = rows.stored
+        if isinstance(stored, RankDataset):
+            stored.others_have_written(stop, [part for parts in written for part in parts])
+            rows.renew()
 
     def all_done(self, stopping: bool = False) -> bool:
         """Whether all ranks have no more slices, or shall stop; asked when this one hasn't, or shall."""
@@ -217,13 +225,17 @@ class Ranks:
 
     def _grow(self, closed: Round) -> int:
         rows, counts, new = self.growth(closed)
-        length = rows.length
+        length, call = rows.length, closed.calls[self.rank]
+        first = length + sum(counts[: self.rank])
+        own = call if isinstance(call, tuple) else (first, first + counts[self.rank])
         if new > length:
             observer = self.file.observer
             if observer is not None:
                 observer.append(closed.resource, length, new - length)
             rows.grow(new)
-        return length + sum(counts[: self.rank])
+            rows.of_others.add(length, min(own[0], new))
+            rows.of_others.add(max(own[1], length), new)
+        return first
 
     def growth(self, closed: Round) -> tuple[PagedDataset, list[int], int]:
         """The dataset of a round, the rows that each rank appends, and the length that it gets."""
@@ -233,9 +245,22 @@ class Ranks:
         stops = [call[1] for call in closed.calls if isinstance(call, tuple)]
         return rows, counts, max([rows.length + sum(counts), *stops])
 
+    def deliver(self, request: tuple[Any, ...]) -> list[tuple[int, int]]:
+        """Have other ranks be able to read what this one has written to rows; the lock is held.
+
+        Returns which of them it has written, where they have to be told.
+        """
+        path, start, stop = request
+        rows = self.file.paged(path)
+        if rows is None or not isinstance(rows.stored, RankDataset):
+            return []  # of what the owner has others get the pages
+        rows.flush()
+        return rows.stored.written_between(start, stop)
+
     def refresh(self, changed: set[str]) -> None:
         """Datasets have been changed by some rank, and the file has it."""
         for rows in self.file.pages():
+            rows.of_others.clear()
             if rows.path in changed and isinstance(rows.stored, RankDataset):
                 rows.drop_pages()
                 rows.stored.forget_original()

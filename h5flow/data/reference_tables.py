@@ -24,6 +24,10 @@ class PairTable(PagedDataset):
         """What a row holds before it is written."""
         return np.iinfo(self.dtype).max if self.cache.others else super().fill
 
+    def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
+        """Never: others' references are of interest for others' rows only, and brought with the regions of those."""
+        return False
+
     def _page(self, number: int, overwritten: bool = False) -> Page:
         new = number not in self._pages
         page = super()._page(number, overwritten)
@@ -35,9 +39,12 @@ class PairTable(PagedDataset):
 class RegionTable(PagedDataset):
     """A region table, which always has at least as many rows as the dataset it belongs to."""
 
-    def __init__(self, path: str, stored: StoredDataset, cache: PageCache, of: PagedDataset) -> None:
+    def __init__(
+        self, path: str, stored: StoredDataset, cache: PageCache, of: PagedDataset, pairs: PagedDataset
+    ) -> None:
         super().__init__(path, path, stored, cache)
         self.of = of
+        self.pairs = pairs
 
     @property
     def length(self) -> int:
@@ -53,6 +60,10 @@ class RegionTable(PagedDataset):
     def dangling(self) -> bool:
         """Whether references point past the end of the dataset."""
         return self._length > self.of.length
+
+    def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
+        """Whether other ranks have reserved any of rows `start, stop` of the dataset, or of the given ones."""
+        return self.of.is_of_others(rows)
 
     def merge(self, first: int, regions: Array) -> None:
         """Have rows from `first` on enclose the regions that another rank has found for them as well."""

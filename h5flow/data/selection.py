@@ -66,18 +66,20 @@ def writable_bounds(rows: slice, length: int) -> tuple[int, int]:
     return int(start), int(max(start, stop))
 
 
-def needed_length(name: str, spec: Any, length: int) -> int:
-    """How many rows a dataset of `length` rows must have to hold `spec`."""
+def needed_rows(name: str, spec: Any, length: int) -> tuple[int, int]:
+    """The first row of `spec`, and how many rows a dataset of `length` rows must have to hold it."""
     if isinstance(spec, slice):
-        return max(length, writable_bounds(spec, length)[1])
+        start, stop = writable_bounds(spec, length)
+        return start, max(length, stop)
     if isinstance(spec, list | tuple) and any(isinstance(item, slice) for item in spec):
-        return max(needed_length(name, item, length) for item in spec)
+        firsts, lengths = zip(*(needed_rows(name, item, length) for item in spec), strict=True)
+        return min(firsts), max(lengths)
     rows = np.asarray(spec)
     if rows.dtype == bool or not (rows.size == 0 or np.issubdtype(rows.dtype, np.integer)):
         raise DataMismatch(f"dataset '{name}': rows are reserved by number, slice or row numbers, not by {spec!r}")
     if rows.size and rows.min() < 0:
         raise RowsOutOfRange(f"dataset '{name}': can't reserve row {rows.min()}")
-    return max(length, int(rows.max()) + 1) if rows.size else length
+    return (int(rows.min()), max(length, int(rows.max()) + 1)) if rows.size else (length, length)
 
 
 def _of_slice(selection: slice, length: int, beyond: bool) -> RowSelection:

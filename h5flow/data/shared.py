@@ -25,8 +25,12 @@ class Ranks(Protocol):
         """Append rows that all ranks reserve together; the number of this rank's first."""
         ...
 
-    def grow(self, path: str, length: int) -> None:
-        """Have at least `length` rows, or what other ranks want at least."""
+    def reserve(self, path: str, start: int, stop: int) -> None:
+        """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
+        ...
+
+    def bring(self, rows: PagedDataset, start: int, stop: int) -> None:
+        """Have this rank see what others have written by now to rows `start:stop`."""
         ...
 
     def wait_for(self, table: PagedDataset) -> None:
@@ -123,8 +127,15 @@ class SharedDataset:
 
     # reading
 
-    def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, cut at the end."""
+    def read(self, start: int, stop: int, wanted: Indices | None = None) -> Array:
+        """A fresh array of rows `start:stop`, cut at the end; those that aren't `wanted` may hold anything."""
+        brought = self._bring((start, stop) if wanted is None else wanted)
+        values = self._read(start, stop)
+        if brought:
+            self._bring_pairs(values)
+        return values
+
+    def _read(self, start: int, stop: int) -> Array:
         rows = self.rows
         with self._lock:
             stop = self._observed(start, stop)
@@ -139,6 +150,13 @@ class SharedDataset:
 
     def take(self, indices: Indices) -> Array:
         """A fresh array of the given rows: ascending, without repeats; cut at the end."""
+        brought = self._bring(indices)
+        values = self._take(indices)
+        if brought:
+            self._bring_pairs(values)
+        return values
+
+    def _take(self, indices: Indices) -> Array:
         rows = self.rows
         with self._lock:
             if len(indices):
@@ -169,10 +187,34 @@ class SharedDataset:
 
     def whole(self) -> None:
         """Note that all of the dataset is going to be read, in another way; the lock is held."""
+        self._bring((0, self.rows.length))
         self._check_there()
         observer = self._sharing.observer
         if observer is not None:
             observer.read(self.path, None)
+
+    def _bring(self, rows: tuple[int, int] | Indices) -> bool:
+        """See what other ranks have written to `rows`, if they have reserved any of them; says whether they have."""
+        ranks = self._sharing.ranks
+        if ranks is None:
+            return False
+        with self._lock:
+            if not self.rows.is_of_others(rows):
+                return False
+            self._check_there()
+            start, stop = rows if isinstance(rows, tuple) else (int(rows.min()), int(rows.max()) + 1)
+            ranks.bring(self.rows, start, min(stop, self.rows.length))
+            return True
+
+    def _bring_pairs(self, regions: Array) -> None:
+        """See the references that lie in some regions, if they are regions."""
+        ranks, table = self._sharing.ranks, self.rows
+        if ranks is None or not isinstance(table, RegionTable):
+            return
+        some = regions[regions["stop"] > regions["start"]]
+        if len(some):
+            with self._lock:
+                ranks.bring(table.pairs, int(some["start"].min()), int(some["stop"].max()))
 
     def _observed(self, start: int, stop: int, indices: Indices | None = None) -> int:
         """Tell the observer of a read of rows `start:stop`, or `indices` among these; returns the stop, cut at the end.
@@ -202,7 +244,7 @@ class SharedDataset:
             if self._sharing.ranks is not None:
                 return self._sharing.ranks.append(self.path, count)
             start = self.rows.length
-            self.grow(start + count)
+            self.grow(start, start + count)
             return start
 
     def before_append(self) -> None:
@@ -212,10 +254,10 @@ class SharedDataset:
         if observer is not None:
             observer.before_append(self.path)
 
-    def grow(self, length: int) -> None:
-        """Have at least `length` rows, after `before_append`."""
+    def grow(self, start: int, length: int) -> None:
+        """Have at least `length` rows, after `before_append`; those from `start` on are for this rank."""
         if self._sharing.ranks is not None:
-            self._sharing.ranks.grow(self.path, length)
+            self._sharing.ranks.reserve(self.path, start, length)
             return
         now, observer = self.rows.length, self._sharing.observer
         if length > self._visible(observer):
@@ -250,6 +292,8 @@ class SharedDataset:
 
     def changing(self, rows: tuple[int, int] | Indices | None) -> None:
         """Note that rows are going to be written; the lock is held."""
+        # What others have written to them before is older, also where it is on its way.
+        self._bring((0, self.rows.length) if rows is None else rows)
         self._check_there()
         observer = self._sharing.observer
         if observer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pickle
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from h5flow.errors import H5FlowError
 from h5flow.ranks.courier import Courier
 from h5flow.ranks.executor import Executor
-from h5flow.ranks.rounds import ASKING, DECISION, LOOP, Moment, OutOfOrder, Place, Progress, Round, Rounds
+from h5flow.ranks.rounds import ASKING, DECISION, LOOP, Moment, OutOfOrder, Place, Progress, Round, Rounds, named
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -31,11 +32,19 @@ _MOST_UNSENT = 32
 Key = tuple[str, Place]
 
 
+#: Rows that a rank wants to have: its number, and how many it has asked for before.
+Token = tuple[int, int]
+
+
 class Owner(Protocol):
-    """What the owner of the file does for the other ranks; called in the courier's thread, with the lock."""
+    """What is done for other ranks; called with the lock."""
 
     def serve(self, request: tuple[Any, ...]) -> Any:
-        """Do what is asked; the result is sent back where one is awaited."""
+        """Do what the owner of the file is asked; the result is sent back where one is awaited."""
+        ...
+
+    def deliver(self, request: tuple[Any, ...]) -> Any:
+        """Do what each rank is asked, with all that has been agreed on before."""
         ...
 
 
@@ -65,6 +74,15 @@ class _Outcome:
         return self.value
 
 
+@dataclass(slots=True)
+class _Collection:
+    """What a rank wants to have from all of them: those that haven't answered yet, and the answers."""
+
+    request: tuple[Any, ...]
+    missing: set[int]
+    answers: dict[int, Any]
+
+
 class Coordination:
     """One of `size` ranks that share a file, which rank 0 owns.
 
@@ -92,6 +110,8 @@ class Coordination:
         self._answers: dict[int, Any] = {}
         self._questions = itertools.count()
         self._answered = threading.Condition()
+        self._collections: dict[Token, _Collection] = {}
+        self._collected: dict[int, list[Any]] = {}
         self._error: BaseException | None = None
         #: Seconds that each component has waited for other ranks in the loop.
         self.waited: dict[int, float] = {}
@@ -103,14 +123,14 @@ class Coordination:
         self.acting_at: Callable[[Moment], AbstractContextManager[object]] = lambda _: nullcontext()
         #: On rank 0, told again and again how long (seconds) some ranks have been waiting for others, in words.
         self.stalled: Callable[[float, Callable[[Sequence[str]], list[str]]], None] = lambda _seconds, _late: None
-        self._stall: tuple[list[tuple[str, Place, list[int]]], float, float] = ([], 0.0, 0.0)
+        self._stall: tuple[list[Any], float, float] = ([], 0.0, 0.0)
         self._own: dict[Key, Any] = {}
         self._outcomes: dict[Key, _Outcome] = {}
         self._later: dict[Key, Callable[[Any], None]] = {}
         #: Set if there are rounds that all ranks carry out at once.
         self.together: Together | None = None
         self._carrying_out = False
-        self._executor = Executor(self._execute, self.give_up)
+        self._executor = Executor(self.give_up)
         self._courier = Courier(comm, self._receive, self._between, self.give_up)
 
     # progress
@@ -170,11 +190,15 @@ class Coordination:
         return key
 
     def wait_for(self, keys: Iterable[Key]) -> None:
-        """Wait for the outcome of calls that were made by `join_later`. The lock is held, and let go meanwhile."""
+        """Wait for the outcome of calls that were made by `join_later`, as far as the caller may see it.
+
+        Calls of later moments may need other ranks to get past the caller's. The lock is held, and let go meanwhile.
+        """
         self._settle()
-        for key in [key for key in keys if key in self._later]:
+        now = self._moment()
+        for key in [key for key in keys if key in self._later and key[1][0] <= now]:
             self.before_waiting()
-            if key[1][0] == self._moment():
+            if key[1][0] == now:
                 self._courier.post(0, ("wait", *key))
             with self._waiting():
                 while key in self._later:
@@ -201,9 +225,7 @@ class Coordination:
                     self._check()
                     if key in self._refused:
                         raise self._refused.pop(key)
-                    if self._news:
-                        self._news = False
-                        self._turn.notify_all()
+                    self._pass_on_news()
                     self._turn.wait()
             if key in self._outcomes:
                 return self._outcomes.pop(key).result()
@@ -215,6 +237,12 @@ class Coordination:
         finally:
             del self._own[key]
 
+    def _pass_on_news(self) -> None:
+        """Wake others before waiting, for the courier that couldn't."""
+        if self._news:
+            self._news = False
+            self._turn.notify_all()
+
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         acting, started = self.at_work(), time.perf_counter()
@@ -222,15 +250,14 @@ class Coordination:
         if acting is not None:
             self.waited[acting[1]] = self.waited.get(acting[1], 0.0) + time.perf_counter() - started
 
-    def _execute(self, closed: Round | None) -> None:
-        """Carry out a round, or see which can be applied; in the executor's thread."""
-        if closed is not None:
-            self._carry_out(closed)
+    def _see_to_rounds(self) -> None:
+        """Apply what can be applied; in the executor's thread."""
         with self._turn:
             self._settle()
             self._turn.notify_all()
 
     def _carry_out(self, closed: Round) -> None:
+        """Carry out a round with all ranks; in the executor's thread."""
         assert self.together is not None
         key = _key(closed)
         awaited = self._is_awaited(closed)
@@ -248,6 +275,7 @@ class Coordination:
             if awaited:
                 self._outcomes[key] = outcome
             self._carrying_out = False
+        self._see_to_rounds()
 
     def _moment(self) -> Moment:
         """The moment of who calls."""
@@ -273,7 +301,7 @@ class Coordination:
             closed = self._arrived[0]
             if self.together is not None and self.together.concerns(closed):
                 self._carrying_out = True
-                self._executor.submit(self._arrived.popleft())
+                self._executor.submit(functools.partial(self._carry_out, self._arrived.popleft()))
                 return
             if self._is_awaited(closed):
                 return
@@ -311,6 +339,65 @@ class Coordination:
             raise answer
         return answer
 
+    # what all ranks have
+
+    def collect(self, *request: Any) -> list[Any]:
+        """What each rank delivers, by its number, when it has done all that its earlier calls amount to.
+
+        Earlier are those that ranks have made before a message that was received before. The lock is held, and let go
+        meanwhile.
+        """
+        self.before_waiting()
+        number = next(self._questions)
+        self._courier.post(0, ("collect", number, request))
+        with self._waiting():
+            while number not in self._collected:
+                self._check()
+                self._pass_on_news()
+                self._turn.wait()
+        answers = self._collected.pop(number)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _deliver(self, token: Token, request: tuple[Any, ...]) -> None:
+        """Do what a rank asks of all, after the rounds that are closed; in the executor's thread."""
+        with self._turn:
+            self._settle()
+            while self._arrived and not self._carrying_out:
+                self._check()
+                self._turn.notify_all()  # for who has to apply the first one
+                self._turn.wait()
+                self._settle()
+            if self._carrying_out:
+                # It is this thread that carries out what is submitted by now.
+                self._executor.submit(functools.partial(self._deliver, token, request))
+                return
+            assert self.owner is not None
+            try:
+                answer = self.owner.deliver(request)
+            except Exception as error:  # noqa: BLE001 - it is handed on
+                answer = error
+        self._courier.post(0, ("delivered", token, answer))
+
+    def _collects(self, kind: str, token: Token, rank: int, answer: Any = None) -> None:
+        """On rank 0: a rank has answered. Only when all have told of their calls, they are asked to deliver."""
+        collection = self._collections[token]
+        collection.missing.discard(rank)
+        if kind == "delivered":
+            collection.answers[rank] = answer
+        if collection.missing:
+            return
+        everybody = range(self.size)
+        if kind == "reported":
+            collection.missing = set(everybody)
+            for each in everybody:
+                self._courier.post(each, ("deliver", token, collection.request))
+        else:
+            del self._collections[token]
+            self._courier.post(token[0], ("collected", token[1], [collection.answers[each] for each in everybody]))
+
     # messages
 
     def _receive(self, rank: int, message: tuple[Any, ...]) -> None:
@@ -342,6 +429,21 @@ class Coordination:
             self._close_rounds()
         elif kind == "do":
             self._serve(content[0])
+        elif kind == "collect":
+            token = (rank, content[0])
+            self._collections[token] = _Collection(content[1], set(range(self.size)), {})
+            for each in range(self.size):
+                self._courier.post(each, ("report", token))
+        elif kind == "report":
+            # What this rank has called for before has been sent before, so rank 0 gets it before.
+            self._courier.post(0, ("reported", content[0]))
+        elif kind == "deliver":
+            self._executor.submit(functools.partial(self._deliver, *content))
+        elif kind in ("reported", "delivered"):
+            self._collects(kind, content[0], rank, *content[1:])
+        elif kind == "collected":
+            self._collected[content[0]] = content[1]
+            self._news = True
         else:
             try:
                 answer = self._serve(content[1])
@@ -354,7 +456,7 @@ class Coordination:
         self._arrived.append(closed)
         self._news = True
         if self.rank and (self.together is not None or not self._is_awaited(closed)):
-            self._executor.submit(None)
+            self._executor.submit(self._see_to_rounds)
 
     def _serve(self, request: tuple[Any, ...]) -> Any:
         assert self.owner is not None
@@ -414,10 +516,17 @@ class Coordination:
         now = time.monotonic()
         if now - looked < _LOOK_FOR_STALLS:
             return
-        waiting = self._rounds.waiting()
+        waiting = [*self._rounds.waiting(), *((token, sorted(of.missing)) for token, of in self._collections.items())]
         self._stall = (waiting, since if waiting == before else now, now)
         if waiting and waiting == before:
-            self.stalled(now - since, self._rounds.late)
+            self.stalled(now - since, self._late)
+
+    def _late(self, names: Sequence[str]) -> list[str]:
+        """For each rank that others wait for, in words what it hasn't done; `names` are those of the components."""
+        assert self._rounds is not None
+        wanted = {rank: of.request for of in self._collections.values() for rank in of.missing}
+        rows = [f"rank {rank} to send what it has written to {named(wanted[rank][0])}" for rank in sorted(wanted)]
+        return [*self._rounds.late(names), *rows]
 
     def give_up(self, error: BaseException) -> None:
         """Whoever waits for other ranks, now or later, gets an error."""

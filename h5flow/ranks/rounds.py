@@ -116,7 +116,7 @@ class Rounds:
         moment = place[0]
         if known.closed is not None and moment < known.closed:
             raise OutOfOrder(
-                f"rank {rank} uses {_named(resource)} on slice number {moment[1]} after another component has used"
+                f"rank {rank} uses {named(resource)} on slice number {moment[1]} after another component has used"
                 f" it on slice number {known.closed[1]}; run this workflow with runtime.mode: sequential"
             )
         if place not in known.rounds:
@@ -186,7 +186,7 @@ class Rounds:
         found: dict[int, str] = {}
         for resource, (moment, _), missing in self.waiting():
             for rank in missing:
-                found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {_named(resource)}")
+                found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {named(resource)}")
         return [found[rank] for rank in sorted(found)]
 
     def _unfinished(self, rank: int, moment: Moment, names: Sequence[str]) -> str:
@@ -221,6 +221,6 @@ class Rounds:
         }
 
 
-def _named(resource: str) -> str:
+def named(resource: str) -> str:
     """A resource in words."""
     return f"'{resource.strip('/').removesuffix('/data')}'" if resource.startswith("/") else resource

@@ -273,3 +273,69 @@ class Texts(H5FlowStage):
     def run(self, source_name, source_slice, cache):
         rows = self.data_manager.reserve_data("texts", 1)
         self.data_manager.write_data("texts", rows, [f"{self.rank} of {self.size}"])
+
+
+class HandsOver(H5FlowGenerator):
+    """One rank, each time another one, makes rows with what belongs to them, and tells each rank which are its own."""
+
+    def __init__(self, slices=6, reserves="together", **params):
+        super().__init__(**params)
+        self.slices, self.reserves, self.number = slices, reserves, 0
+
+    def init(self):
+        self.data_manager.create_dset(self.dset_name, ROW)
+        self.data_manager.create_dset("waves", ROW)
+        self.data_manager.create_ref(self.dset_name, "waves")
+
+    def next(self):
+        if self.number == self.slices:
+            return self.EMPTY
+        dm, maker = self.data_manager, self.number % self.size
+        self.number += 1
+        count = 3 * self.size - 1 if self.rank == maker else 0
+        rows = dm.reserve_data(self.dset_name, count)
+        waves = dm.reserve_data("waves", 2 * count)
+        dm.write_data(self.dset_name, rows, rows_of(rows, self.rank))
+        dm.write_data("waves", waves, rows_of(waves, self.rank))
+        parents = np.repeat(np.arange(rows.start, rows.stop), 2)
+        dm.write_ref(self.dset_name, "waves", np.c_[parents, np.arange(waves.start, waves.stop)])
+        rows = self.comm.bcast(rows, root=maker)
+        first = rows.start + 3 * self.rank
+        return slice(first, min(first + 3, rows.stop))
+
+
+class Squares(H5FlowStage):
+    """Appends a row for each row of the slice, whoever has made that, and changes the row itself."""
+
+    def init(self, source_name):
+        self.data_manager.create_dset("squares", "f8")
+        self.data_manager.create_ref("squares", source_name)
+
+    def run(self, source_name, source_slice, cache):
+        dm, own = self.data_manager, cache[source_name].copy()
+        numbers = np.arange(source_slice.start, source_slice.stop)[: len(own)]
+        assert own["id"].tolist() == numbers.tolist()
+        assert cache["waves"].shape == (len(own), 2 if len(own) else 1)
+        assert cache["waves"]["id"].tolist() == [[2 * number, 2 * number + 1] for number in numbers]
+        rows = dm.reserve_data("squares", len(own))
+        dm.write_data("squares", rows, own["id"] ** 2.0)
+        dm.write_ref("squares", source_name, np.c_[np.r_[rows], numbers][: len(own)])
+        own["rank"] = 100 + self.rank
+        dm.write_data(source_name, source_slice, own)
+
+
+class Sees(H5FlowStage):
+    """Looks, in all the ways that there are, at what stages before it have made of rows of other ranks."""
+
+    def run(self, source_name, source_slice, cache):
+        dm, own = self.data_manager, cache[source_name]
+        numbers = np.arange(source_slice.start, source_slice.stop)[: len(own)]
+        if not len(own):
+            return
+        assert cache["squares"][:, 0].tolist() == (numbers**2.0).tolist()
+        assert (dm[source_name, source_slice]["rank"] == 100 + self.rank).all()
+        assert (dm[source_name, numbers[::-1]]["rank"] == 100 + self.rank).all()
+        assert dm.get_dset(source_name)["id", source_slice].tolist() == numbers.tolist()
+        assert dm["squares", source_name, "waves", :].shape[1:] == (1, 2)
+        there = dm[source_name, 0 : source_slice.stop]
+        assert there["id"].tolist() == list(range(source_slice.stop))

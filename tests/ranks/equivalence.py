@@ -25,11 +25,11 @@ def pause(sleeper):
 
 
 class Source(H5FlowGenerator):
-    """Appends slices, on each rank as many and as large ones as `sizes` says."""
+    """Appends slices, on each rank as many and as large ones as `sizes` says; or one rank does for all of them."""
 
-    def __init__(self, sizes, early, **params):
+    def __init__(self, sizes, early, hands_over, **params):
         super().__init__(**params)
-        self.sizes, self.early = sizes[self.rank], early
+        self.sizes, self.early, self.hands_over, self.of_all = sizes[self.rank], early, hands_over, sizes
         self.number, self.sleeper = 0, random.Random()
 
     def init(self):
@@ -44,11 +44,20 @@ class Source(H5FlowGenerator):
         self.data_manager.write_data(self.dset_name, rows, made)
         return rows
 
+    def part(self, number):
+        sizes = [sizes[number] for sizes in self.of_all]
+        maker = number % self.size
+        rows = self.comm.bcast(self.append(sum(sizes) if self.rank == maker else 0), root=maker)
+        first = rows.start + sum(sizes[: self.rank])
+        return slice(first, first + sizes[self.rank])
+
     def next(self):
         pause(self.sleeper)
         if self.number == len(self.sizes):
             return self.EMPTY
         self.number += 1
+        if self.hands_over:
+            return self.part(self.number - 1)
         return self.slices[self.number - 1] if self.early else self.append(self.sizes[self.number - 1])
 
 
@@ -142,13 +151,14 @@ def made_up(seed, size):
             "params": {
                 "sizes": [[draw.randint(0, 4) for _ in range(draw.randint(0, 10))] for _ in range(size)],
                 "early": draw.random() < 0.3,
+                "hands_over": draw.random() < 0.3,
             },
         },
         "runtime": {"queue_depth": draw.randint(1, 5), "loaders": draw.randint(1, 3)},
     }
-    if config["gen"]["params"]["early"]:
+    if config["gen"]["params"]["early"] or config["gen"]["params"]["hands_over"]:
         longest = max(map(len, config["gen"]["params"]["sizes"]))
-        for sizes in config["gen"]["params"]["sizes"]:  # rows are reserved together
+        for sizes in config["gen"]["params"]["sizes"]:  # all ranks take part
             sizes.extend([0] * (longest - len(sizes)))
     do = [
         "append",

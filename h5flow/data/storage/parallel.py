@@ -7,6 +7,7 @@ which is cut off when the file is closed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from h5py import h5d
 
 from h5flow.data import layout
+from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage.base import Array
 from h5flow.data.storage.opening import open_file, writes_to_opened
 from h5flow.data.storage.remote import Link, RankDataset, RemoteDataset
@@ -63,7 +65,7 @@ class ParallelDataset(RankDataset):
 
 
 class ParallelPairs(ParallelDataset):
-    """References, of which each rank knows its own, and since the last `publish` those of all ranks.
+    """References, of which each rank knows its own, what others have told of, and those that are published.
 
     What other ranks have reserved but not written yet would look like references to the first row.
     """
@@ -71,32 +73,39 @@ class ParallelPairs(ParallelDataset):
     def __init__(self, handle: h5py.Dataset, storage: ParallelStorage) -> None:
         super().__init__(handle, storage)
         self._published = self.length
-        self._own: list[tuple[int, int]] = []
+        self._own, self._seen = RowRanges(), RowRanges()
 
     def read(self, start: int, stop: int) -> Array:
         """A fresh array of rows `start:stop`, which must exist."""
         values = super().read(start, stop)
         if stop > self._published:
-            hidden = np.arange(start, stop) >= self._published
-            for first, last in self._own:
-                if first < stop and last > start:
-                    hidden[max(0, first - start) : last - start] = False
-            values[hidden] = np.iinfo(self.dtype).max
+            seen = self._seen.mask(start, stop)
+            seen[: max(0, self._published - start)] = True
+            values[~seen] = np.iinfo(self.dtype).max
         return values
 
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
         super().write(start, values)
-        stop = start + len(values)
-        if self._own and self._own[-1][1] == start:
-            self._own[-1] = (self._own[-1][0], stop)
-        else:
-            self._own.append((start, stop))
+        for ranges in (self._own, self._seen):
+            ranges.add(start, start + len(values))
+
+    def others_have_written(self, stop: int, parts: Iterable[tuple[int, int]]) -> None:
+        """Other ranks have written rows up to `stop`, and have told which parts of these."""
+        super().others_have_written(stop, parts)
+        for part in parts:
+            self._seen.add(*part)
+
+    def written_between(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Which rows this rank has written."""
+        return self._own.between(start, stop)
 
     def forget_original(self) -> None:
         """What all ranks have written is in the file."""
         super().forget_original()
-        self._published, self._own = self.length, []
+        self._published = self.length
+        self._own.clear()
+        self._seen.clear()
 
 
 class OwnedDataset(RemoteDataset):

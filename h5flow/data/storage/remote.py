@@ -8,6 +8,7 @@ output began as, which nobody changes and each rank reads by itself.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import h5py
@@ -57,6 +58,14 @@ class RankDataset(SerialDataset):
         if original is not None and stop <= original.length:
             return original.read(start, stop)
         return super().read(start, stop)
+
+    def others_have_written(self, stop: int, _parts: Iterable[tuple[int, int]]) -> None:
+        """Other ranks have written rows up to `stop`, and have told which parts of these."""
+        self._known = max(self._known, stop)
+
+    def written_between(self, _start: int, _stop: int) -> list[tuple[int, int]]:
+        """Which rows this rank has written, where others have to be told."""
+        return []
 
     def forget_original(self) -> None:
         """Other ranks may have written to any row."""
