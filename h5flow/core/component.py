@@ -20,12 +20,9 @@ class Component:
         self.data_manager = data_manager
         self.rank: int = data_manager.rank
         self.size: int = data_manager.size
-        if self.size > 1:
+        if data_manager.ranks is not None:
             # One of its own, so that what components do at the same time can't meet.
-            self.comm = data_manager.comm.Dup()
-            # The first pickled reduction on a communicator duplicates it with the GIL held (mpi4py #784), and what
-            # brings messages would stand still while others wait for them. Here all ranks are, anyway.
-            self.comm.allreduce(0)
+            self.comm = data_manager.ranks.communicator()
 
     @cached_property
     def comm(self) -> Any:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn
 
 from h5flow import mpi
 from h5flow.core.classes import with_found_classes
@@ -336,20 +336,19 @@ class _Worker:
 
     def _job(self, task: Task) -> list[Done]:
         orders = self._orders
-        with _freed(self._comm) as comm:
-            return run_workflows(
-                self._configs,
-                task.output,
-                task.input,
-                orders.start,
-                orders.end,
-                drop=orders.drop,
-                compression=orders.compression,
-                nompi=orders.nompi,
-                overwrite=self._overwrite,
-                comm=comm,
-                log_dir=orders.log_dir,
-            )
+        return run_workflows(
+            self._configs,
+            task.output,
+            task.input,
+            orders.start,
+            orders.end,
+            drop=orders.drop,
+            compression=orders.compression,
+            nompi=orders.nompi,
+            overwrite=self._overwrite,
+            comm=self._comm,
+            log_dir=orders.log_dir,
+        )
 
     def _give_up(self, task: Task, error: BaseException) -> NoReturn:
         assert self._group is not None
@@ -359,25 +358,3 @@ class _Worker:
             f"{task.input}: {line(error)}{self._named}. Ranks that work on one file can't give it up one by one, so all"
             f" of them end; traceback in '{task.log}'. The same command goes on with the files that are missing"
         ) from error
-
-
-@contextmanager
-def _freed(comm: Intracomm | None) -> Iterator[Intracomm | None]:
-    """A communicator whose duplicates are freed at the end; MPI has about 2000 of them at a time."""
-    if comm is None or comm.Get_size() == 1:
-        yield comm
-        return
-    from mpi4py import MPI
-
-    duplicates: list[Intracomm] = []
-
-    class Recording(MPI.Intracomm):
-        def Dup(self, info: MPI.Info | None = None) -> Self:  # noqa: N802
-            duplicate = super().Dup(info)
-            duplicates.append(duplicate)
-            return duplicate
-
-    yield Recording(comm)
-    for duplicate in duplicates:
-        if duplicate != MPI.COMM_NULL:
-            duplicate.Free()

@@ -20,7 +20,7 @@ from h5flow.data.reference_tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import H5FlowError, NotInFile
-from h5flow.ranks import Coordination, Round, packed, unpacked
+from h5flow.ranks import Coordination, Round, duplicates, packed, unpacked
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import CollectiveStalled
 
@@ -72,6 +72,8 @@ class Ranks:
         self.coordination = Coordination(comm.Dup(), file.turn, self._apply)
         self.coordination.owner = self
         self.rank, self.size = self.coordination.rank, self.coordination.size
+        self._duplicates = duplicates(comm)
+        self._taken: list[Intracomm] = []
         self._original: str | None = None
         #: Called when another rank has been asked to stop.
         self.stop: Callable[[], None] = lambda: None
@@ -137,6 +139,14 @@ class Ranks:
     def end(self) -> None:
         """Nothing is done together any more. Collective."""
         self.coordination.close()
+        self.comm.Free()
+        self._duplicates.give_back(self._taken)
+        self._taken = []
+
+    def communicator(self) -> Intracomm:
+        """One that is its taker's own until the `end`. Collective."""
+        self._taken.append(self._duplicates.take())
+        return self._taken[-1]
 
     # together
 

@@ -93,6 +93,7 @@ class Coordination:
     """
 
     def __init__(self, comm: Intracomm, turn: threading.Condition, apply: Callable[[Round, Any], Any]) -> None:
+        self._comm = comm
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.owner: Owner | None = None
@@ -263,10 +264,11 @@ class Coordination:
         awaited = self._is_awaited(closed)
         try:
             with self.acting_at(closed.place[0]):
-                outcome = _Outcome(self.together.carry_out(closed, self._own.get(key)))
+                own = self._own.get(key) if self._takes_part(closed) else None
+                outcome = _Outcome(self.together.carry_out(closed, own))
                 if not awaited:
                     with self._turn:
-                        self._come(key, outcome.value)
+                        self._come(closed, outcome.value)
         except Exception as error:
             if not awaited:
                 raise
@@ -307,14 +309,18 @@ class Coordination:
                 return
             self._arrived.popleft()
             with self.acting_at(closed.place[0]):
-                self._come(_key(closed), self._apply(closed, None))
+                self._come(closed, self._apply(closed, None))
             self._turn.notify_all()
 
-    def _is_awaited(self, closed: Round) -> bool:
-        return closed.calls[self.rank] is not None and _key(closed) not in self._later
+    def _takes_part(self, closed: Round) -> bool:
+        """Whether a round has a call of this rank; it may have been closed for others alone, and be so once more."""
+        return closed.calls[self.rank] is not None
 
-    def _come(self, key: Key, outcome: Any) -> None:
-        then = self._later.pop(key, None)
+    def _is_awaited(self, closed: Round) -> bool:
+        return self._takes_part(closed) and _key(closed) not in self._later
+
+    def _come(self, closed: Round, outcome: Any) -> None:
+        then = self._later.pop(_key(closed), None) if self._takes_part(closed) else None
         if then is not None:
             then(outcome)
 
@@ -537,9 +543,10 @@ class Coordination:
             self._turn.notify_all()
 
     def close(self) -> None:
-        """End, when all ranks do."""
+        """End, when all ranks do; the communicator is freed. Collective."""
         self._courier.close()
         self._executor.close()
+        self._comm.Free()
 
 
 def _key(closed: Round) -> Key:

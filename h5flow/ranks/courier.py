@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request, Status
 
 _TAG = 1
+# The last that a rank sends.
+_FAREWELL = "farewell"
 # Messages come in bursts, so the next one is looked for after a short pause first, and then after ever longer ones.
 _SHORTEST = 50e-6  # seconds
 _LONGEST = 500e-6
@@ -52,6 +54,7 @@ class Courier:
         self._using = threading.Lock()
         self._user = 0
         self._ending = False
+        self._others_going_on = comm.Get_size() - 1
         self._doorbell = Doorbell(comm)
         self._woken = self._doorbell.everywhere
         self._longest = _LONGEST_IF_WOKEN if self._woken else _LONGEST
@@ -87,7 +90,10 @@ class Courier:
         return self._outbox.qsize() + len(self._sending)
 
     def close(self) -> None:
-        """End when everything has been sent."""
+        """End when everything has been sent, and everything received that others have sent before they end.
+
+        Collective: else something could be left for the next one who gets such a communicator.
+        """
         self._ending = True
         self.wake()
         self._thread.join()
@@ -103,12 +109,18 @@ class Courier:
         from mpi4py import MPI
 
         status = MPI.Status()
-        pause, rung = _SHORTEST, False
+        pause, rung, farewell = _SHORTEST, False, False
         while True:
             self._awake = True
             with self._using:
                 sent, seen, again = self._send(), self._look(status), self._between()
-            if self._ending and not self.backlog and not seen:
+            if self._ending and not farewell:
+                farewell = True
+                for other in range(self._comm.Get_size()):
+                    if other != self._rank:
+                        self._outbox.put((other, _FAREWELL))
+                continue
+            if farewell and not self.backlog and not self._others_going_on:
                 return
             if seen:
                 continue
@@ -142,6 +154,10 @@ class Courier:
         """Take what has come; returns how many messages that were."""
         seen = 0
         while (message := self._comm.improbe(tag=_TAG, status=status)) is not None:
-            self._receive(status.Get_source(), message.recv())
+            content = message.recv()
+            if content == _FAREWELL:
+                self._others_going_on -= 1
+            else:
+                self._receive(status.Get_source(), content)
             seen += 1
         return seen

@@ -374,7 +374,7 @@ class Staging:
                 if self._last:
                     item.release()
                 ready.append(item)
-                if now - handed_on > _HAND_ON and not alone:
+                if flight.at_once or (now - handed_on > _HAND_ON and not alone):
                     hand_on()
                     handed_on = now
         hand_on()

@@ -81,9 +81,17 @@ class Flight:
         return self.tracer.single
 
     @property
+    def at_once(self) -> bool:
+        """Whether each slice is handed on as soon as a component is done with it.
+
+        Components may wait for those of other ranks by messages that nobody knows of here, and these for the slice.
+        """
+        return self.tracer.passed is not None
+
+    @property
     def batch(self) -> int:
         """How many slices the generator takes at a time."""
-        if self.single:
+        if self.single or self.at_once:
             return 1
         room = self.budget.room()
         return self.batches.size if room is None else min(room, self.batches.size)

@@ -57,6 +57,21 @@ class Ring(Source):
         return rows
 
 
+class Meets(Source):
+    """Has all its rows before the loop; ranks wait for each other in each `next`, and nobody else knows of that."""
+
+    def init(self):
+        super().init()
+        self.parts = [self.data_manager.reserve_data(self.dset_name, 2) for _ in range(self.slices)]
+
+    def next(self):
+        if self.number == len(self.parts):
+            return self.EMPTY
+        self.comm.barrier()
+        self.number += 1
+        return self.parts[self.number - 1]
+
+
 class Hits(H5FlowStage):
     """Appends hits to some of the slices, and links them; on other slices it makes no call at all."""
 
@@ -123,6 +138,33 @@ class Marks(H5FlowStage):
         where = self.data_manager.reserve_data("made", 1)
         self.data_manager.write_data("made", where, rows[:1])
         self.data_manager.set_attrs("made", kind="first rows")
+
+
+class Crosswise(H5FlowStage):
+    """Makes calls in another order on each rank, and waits for some of them, so that ranks wait for each other."""
+
+    def init(self, source_name):
+        self.data_manager.create_dset("extra", "i4")
+        self.data_manager.create_dset("hits", ROW)
+        self.data_manager.create_ref(source_name, "hits")
+
+    def run(self, source_name, source_slice, cache):
+        dm, own = self.data_manager, cache[source_name]
+        numbers = np.arange(source_slice.start, source_slice.stop)[: len(own)]
+        hits = dm.reserve_data("hits", len(own))
+        dm.write_data("hits", hits, own)
+        if self.rank == 2:
+            dm.reserve_data("extra", 1)
+        dm.write_ref(source_name, "hits", np.c_[numbers, np.r_[hits]])
+        if self.rank == 1 and len(own):
+            assert (dm[source_name, "hits", source_slice][:, 0] == own).all()
+
+
+class Barrier(H5FlowStage):
+    """Waits for the other ranks in each `run`."""
+
+    def run(self, source_name, source_slice, cache):
+        self.comm.barrier()
 
 
 class Fails(H5FlowStage):

@@ -27,8 +27,9 @@ def pause(sleeper):
 class Source(H5FlowGenerator):
     """Appends slices, on each rank as many and as large ones as `sizes` says; or one rank does for all of them."""
 
-    def __init__(self, sizes, early, hands_over, **params):
+    def __init__(self, sizes, early, hands_over, meets, **params):
         super().__init__(**params)
+        self.meets = meets
         self.sizes, self.early, self.hands_over, self.of_all = sizes[self.rank], early, hands_over, sizes
         self.number, self.sleeper = 0, random.Random()
 
@@ -53,6 +54,8 @@ class Source(H5FlowGenerator):
 
     def next(self):
         pause(self.sleeper)
+        if self.meets:
+            self.comm.barrier()
         if self.number == len(self.sizes):
             return self.EMPTY
         self.number += 1
@@ -64,9 +67,9 @@ class Source(H5FlowGenerator):
 class Stage(H5FlowStage):
     """Does its actions, each on those slices that `when` says, another pattern on each rank."""
 
-    def __init__(self, actions, **params):
+    def __init__(self, actions, meets, **params):
         super().__init__(**params)
-        self.actions = actions
+        self.actions, self.meets = actions, meets
         self.seen, self.number, self.sleeper = self.rank, 0, random.Random()
 
     def init(self, source_name):
@@ -77,6 +80,8 @@ class Stage(H5FlowStage):
 
     def run(self, source_name, source_slice, cache):
         pause(self.sleeper)
+        if self.meets:
+            assert self.comm.allgather(self.number) == self.size * [self.number]
         # Of what other ranks write, a rank may see anything.
         self.seen = digest({key: value for key, value in cache.items() if len(value)}, self.seen)
         for action in self.actions:
@@ -152,6 +157,7 @@ def made_up(seed, size):
                 "sizes": [[draw.randint(0, 4) for _ in range(draw.randint(0, 10))] for _ in range(size)],
                 "early": draw.random() < 0.3,
                 "hands_over": draw.random() < 0.3,
+                "meets": draw.random() < 0.3,
             },
         },
         "runtime": {"queue_depth": draw.randint(1, 5), "loaders": draw.randint(1, 3)},
@@ -177,6 +183,7 @@ def made_up(seed, size):
             "path": "equivalence",
             "requires": draw.sample(names[: position + 1], draw.randint(0, min(2, position + 1))),
             "params": {
+                "meets": draw.random() < 0.2,
                 "actions": [
                     {
                         "do": draw.choice(do),
@@ -185,7 +192,7 @@ def made_up(seed, size):
                         "offset": draw.randint(0, 2),
                     }
                     for _ in range(draw.randint(0, 4))
-                ]
+                ],
             },
         }
     return config

@@ -150,6 +150,35 @@ def test_generators_that_pass_messages_around(flow, tmp_path, mode):
         assert file["sums"].attrs["counted"] == 3 * 30
 
 
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("stages", ["hits, sums", "hits, meets, sums"])
+def test_components_that_wait_for_each_other_while_slices_are_cheap(flow, tmp_path, stages):
+    """A rank that kept slices until it had many of them would have others wait for what they are needed for."""
+    workflow = f"""
+flow: {{source: source, stages: [{stages}]}}
+source: {{classname: Meets, path: components, dset_name: raw, params: {{slices: 300}}}}
+hits: {{classname: Hits, path: components, params: {{every: 1}}}}
+meets: {{classname: Barrier, path: components}}
+sums: {{classname: Sums, path: components, requires: [hits]}}
+"""
+    ended = flow(3, workflow)
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file["sums/data"]) == 3 * 600
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_calls_that_only_some_ranks_can_wait_for(flow, tmp_path, mode):
+    workflow = CHAIN.replace("[hits, marks, sums]", "[hits]").replace("classname: Hits", "classname: Crosswise")
+    ended = flow(3, workflow.replace("params: {sleep: 0.002}", "params: {}"), "--set", f"runtime.mode={mode}")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        raw, hits, pairs = file["raw/data"][:], file["hits/data"][:], file["raw/ref/hits/ref"][:]
+        assert sorted(pairs[:, 0]) == sorted(pairs[:, 1]) == list(range(len(raw)))
+        assert (raw[pairs[:, 0]] == hits[pairs[:, 1]]).all()
+
+
 FAILING = """
 flow: {source: source, stages: [hits, fails, sums]}
 source: {classname: Source, path: components, dset_name: raw, params: {slices: 20}}
