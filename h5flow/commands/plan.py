@@ -117,9 +117,8 @@ def _mermaid(found: Plan) -> Iterator[str]:
         yield f"  {before} -->|{depth}| w{number}c"
         for stage in workflow.stages:
             for need in stage.requires:
-                maker = need.why.partition(" makes ")[0]
-                if need.when == LATE and maker in stages:
-                    yield f"  {stages[maker]} -.->|{_escaped(need.name)}| {stages[stage.name]}"
+                if need.maker is not None:
+                    yield f"  {stages[need.maker]} -.->|{_escaped(need.name)}| {stages[stage.name]}"
         yield "  end"
 
 

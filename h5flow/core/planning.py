@@ -45,6 +45,8 @@ class PlannedRequirement(msgspec.Struct, frozen=True, kw_only=True):
     index_only: bool
     when: str
     why: str
+    #: The stage that makes what it is made of, if it is late.
+    maker: str | None
     bytes: int | None
 
 
@@ -328,11 +330,13 @@ class _Needs:
         resources, missing = self._made_of(requirement)
         writers = [(self._makers.get(resource, 0), resource) for resource in resources]
         before = [(maker, resource) for maker, resource in writers if 1 <= maker < position]
+        stage = None
         if missing:
             when, why = MISSING, f"{missing}, and no init makes it: the stage gets None"
         elif before:
             maker, resource = max(before)
-            when, why = LATE, f"{self._stages[maker - 1]} makes '{resource}'"
+            stage = self._stages[maker - 1]
+            when, why = LATE, f"{stage} makes '{resource}'"
         else:
             when, why = EARLY, "no stage before makes anything of it"
         return PlannedRequirement(
@@ -341,6 +345,7 @@ class _Needs:
             index_only=requirement.index_only,
             when=when,
             why=why,
+            maker=stage,
             bytes=None if missing else self._bytes(requirement),
         )
 

@@ -223,10 +223,8 @@ def _record(group: h5py.Group, kind: type[Any], **more: Any) -> Any:
     for field in msgspec.structs.fields(kind):
         if field.name in group.attrs:
             value = group.attrs[field.name]
-            structured = field.name in ("command", "arguments", "inputs", "versions", "components")
-            values[field.name] = (
-                json.loads(value) if structured else getattr(value, "item", lambda value=value: value)()
-            )
+            plain = value.item() if isinstance(value, np.generic) else value
+            values[field.name] = json.loads(value) if field.name in _STRUCTURED else plain
     return msgspec.convert(msgspec.to_builtins(values), kind)
 
 
