@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from h5flow import mpi
 from h5flow.commands import COMMANDS, command
 from h5flow.errors import ConfigError, DiscoveryError, H5FlowError, UsageError
-from h5flow.runtime.stopping import Stopped
+from h5flow.runtime.stopping import SIGNALS, Stopped, handling
 from h5flow.telemetry import emit
 from h5flow.telemetry.journal import is_told, known_by
 from h5flow.telemetry.terminal import Terminal
@@ -114,11 +113,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    with handling(_stop, SIGNALS):
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(given: Sequence[str]) -> int:
     terminal = Terminal(mpi.launched_rank())
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _stop)
-        given = list(sys.argv[1:] if arguments is None else arguments)
         run: Callable[[argparse.Namespace, Terminal], int] = _run
         if given and given[0] in COMMANDS:
             other = command(given[0])

@@ -21,7 +21,7 @@ from h5flow.core.tasks import Task, tasks_of
 from h5flow.errors import DiscoveryError, H5FlowError, UsageError
 from h5flow.ranks.queue import Dealer, Group, RankQueue
 from h5flow.runtime.steps import Done
-from h5flow.runtime.stopping import Stopped
+from h5flow.runtime.stopping import Stopped, handled_anyway, handling
 from h5flow.runtime.telling import line, traceback_of
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import WorkflowConfig
@@ -84,11 +84,11 @@ def run_farm(
         found = [with_found_classes(config) for config in configs]
         ledger = Ledger(tasks, to_do, terminal.say, fail_fast=orders.fail_fast, quiet=orders.quiet)
         dealer = Dealer(to_do, ledger.receive)
-        with _Signals() as signals:
+        with _Signals().caught() as signals:
             _Worker(found, tasks, orders, overwrite, signals, dealer.take, terminal).work()
         return _ended(ledger)
     # From here on a rank that left because of a signal would keep the others waiting.
-    with _Signals() as signals:
+    with _Signals().caught() as signals:
         world = launched(orders.nompi)
         assert world is not None
         _check_groups(world.Get_size(), orders.ranks_per_file)
@@ -177,20 +177,12 @@ class _Signals:
     def __init__(self) -> None:
         self.noted: int | None = None
         self._raises = self._in_group = self._handing_on = False
-        self._previous: dict[int, Callable[..., object]] = {}
 
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    self._previous[number] = handler
-                    signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def caught(self) -> Iterator[_Signals]:
+        """In this block signals are caught."""
+        with handling(self._receive, handled_anyway()):
+            yield self
 
     @contextmanager
     def raised(self) -> Iterator[None]:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from h5flow.telemetry.forks import renewed_in_forks
+
+Handler = Callable[[int, FrameType | None], object]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
@@ -22,6 +28,52 @@ class Stopped(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return " ".join(part for part in (f"stopped by {self.signal.name}", self.progress) if part)
+
+
+class _Handlers:
+    """Handlers of signals that are in use, by signal: that of the program, and each that took the place of another."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, list[Any]] = {}
+        renewed_in_forks(self)
+
+    def forked(self) -> None:
+        """Give signals back to the program: nobody asks a fork, such as a worker of a component, for a stop."""
+        for number, (programs, *ours) in self.of.items():
+            if signal.getsignal(number) in ours:
+                signal.signal(number, programs)
+        if self.of:
+            signal.set_wakeup_fd(-1)  # it leads to the event loop of the parent
+        self.of = {}
+
+
+_handlers = _Handlers()
+
+
+@contextmanager
+def handling(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
+    """While signals are handled so in this process. Only the main thread can do that."""
+    taken = {}
+    for number in numbers:
+        taken[number] = signal.signal(number, handler) or signal.SIG_DFL
+        _handlers.of.setdefault(number, [taken[number]]).append(handler)
+    try:
+        yield
+    finally:
+        for number, before in taken.items():
+            handlers = _handlers.of.get(number, [])
+            if handlers[-1:] == [handler]:  # not so in a fork
+                signal.signal(number, before)
+                handlers.pop()
+                if len(handlers) == 1:
+                    del _handlers.of[number]
+
+
+def handled_anyway() -> list[int]:
+    """The signals that the program handles by itself, and that this thread may handle."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in SIGNALS if callable(signal.getsignal(number))]
 
 
 class StopRequest:
@@ -73,15 +125,7 @@ def stopped_by_signals() -> Iterator[StopRequest]:
     Only the main thread can do that, and only signals that the program handles anyway are caught.
     """
     request = StopRequest()
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
-            if callable(signal.getsignal(number)):
-                previous[number] = signal.signal(number, lambda raised, _: request.make(raised))
-    try:
+    with handling(lambda number, _: request.make(number), handled_anyway()):
         yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     if request.signal is not None:
         raise Stopped(request.signal)

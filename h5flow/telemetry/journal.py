@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from h5flow.telemetry.forks import renewed_in_forks
+
 if TYPE_CHECKING:
     from h5flow.telemetry.events import Event
     from h5flow.telemetry.state import RunState
@@ -86,6 +88,14 @@ class Journal:
 
     #: The last states of the loops that have ended, by workflow.
     ended: dict[str, RunState] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        renewed_in_forks(self)
+
+    def forked(self) -> None:
+        """Go on in a fork: it is another process, and no loop of slices is running there."""
+        self.identity = self.identity._replace(pid=os.getpid())
+        self.state = None
 
     def states(self) -> dict[str, RunState]:
         """The states of all loops up to now, by workflow."""

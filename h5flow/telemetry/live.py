@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from h5flow.telemetry.forks import renewed_in_forks, speaking
 from h5flow.telemetry.pace import ActorPace, Pace, PaceMaker
 
 if TYPE_CHECKING:
@@ -30,12 +31,19 @@ class LiveView:
         self._journal = journal
         self._console = console or Console(stderr=True)
         self._ended = threading.Event()
+        self._streams = (sys.stdout, sys.stderr)
+
+    def forked(self) -> None:
+        """Go on in a fork, which writes to the terminal by itself."""
+        sys.stdout, sys.stderr = self._streams
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """While it is there. When it goes, nothing of it stays."""
         # What is printed goes above the view, but only what goes to the terminal.
         printed = sys.stdout.isatty()
+        self._streams = (sys.stdout, sys.stderr)
+        renewed_in_forks(self)
         live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=printed)
         thread = threading.Thread(target=self._draw, args=(live,), name="h5flow live view", daemon=True)
         with live:
@@ -54,7 +62,9 @@ class LiveView:
                 continue
             if state is not loop:
                 maker, loop = PaceMaker(), state
-            live.update(drawn(maker.pace(state()), self._title()), refresh=True)
+            picture = drawn(maker.pace(state()), self._title())
+            with speaking:
+                live.update(picture, refresh=True)
 
     def _title(self) -> str:
         who = self._journal.identity

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from h5flow.telemetry.events import VERDICTS, Event, Log
+from h5flow.telemetry.forks import renewed_in_forks
 from h5flow.telemetry.journal import Identity, Journal
 from h5flow.telemetry.rendering import Lines
 
@@ -41,14 +42,9 @@ class LogFile:
         self._least = level
         self._complain: Callable[[str], None] | None = complain
         self._readable = readable
-        self._lines = Lines(self._add, readable=readable)
-        self._gathered: list[bytes] = []
-        self._size = 0
-        self._adding = threading.Lock()
-        self._writing = threading.Lock()
         self._wanted = threading.Event()
         self._closed = False
-        self._process = os.getpid()
+        self._begin(is_fork=False)
         self._descriptor: int | None = None
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +54,19 @@ class LogFile:
             return
         self._thread = threading.Thread(target=self._work, name="h5flow log", daemon=True)
         self._thread.start()
+        renewed_in_forks(self)
+
+    def _begin(self, *, is_fork: bool) -> None:
+        self._is_fork = is_fork
+        self._lines = Lines(self._add, readable=self._readable)
+        self._gathered: list[bytes] = []
+        self._size = 0
+        self._adding = threading.Lock()
+        self._writing = threading.Lock()
+
+    def forked(self) -> None:
+        """Go on in a fork, where nobody else writes; what was gathered before is its parent's to write."""
+        self._begin(is_fork=True)
 
     @property
     def is_open(self) -> bool:
@@ -78,7 +87,7 @@ class LogFile:
             self._lines.write(event, level, who)
             size = self._size
         rare = event.SHOWN is None and not isinstance(event, Log) and level >= logging.INFO
-        if level >= logging.WARNING or rare or size > _TOO_MANY or os.getpid() != self._process:
+        if level >= logging.WARNING or rare or size > _TOO_MANY or self._is_fork:
             self.flush()
         elif size > _MANY:
             self._wanted.set()
@@ -95,9 +104,6 @@ class LogFile:
         with self._writing:
             with self._adding:
                 gathered, self._gathered, self._size = self._gathered, [], 0
-            if os.getpid() != self._process:
-                # A fork has what was gathered before it, and so has its parent, who writes it.
-                gathered = gathered[-1:]
             if self._descriptor is not None and gathered:
                 self._write(b"".join(gathered))
 
@@ -106,7 +112,7 @@ class LogFile:
         self._closed = True
         self._wanted.set()
         if self._descriptor is not None:
-            if os.getpid() == self._process:
+            if not self._is_fork:
                 self._thread.join()
             self.flush()
             with self._writing:

@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
+from h5flow.telemetry.forks import renewed_in_forks
 from h5flow.telemetry.journal import Journal
 from h5flow.telemetry.state import RunState
 
@@ -157,11 +158,11 @@ def served(registry: CollectorRegistry, port: int, address: str) -> Iterator[int
     from prometheus_client import start_http_server
 
     server, thread = start_http_server(port, address, registry)
-    _Serving.sockets.add(server.socket)
+    _serving.sockets.add(server.socket)
     try:
         yield int(server.server_port)
     finally:
-        _Serving.sockets.discard(server.socket)
+        _serving.sockets.discard(server.socket)
         server.shutdown()
         server.server_close()
         thread.join()
@@ -170,17 +171,18 @@ def served(registry: CollectorRegistry, port: int, address: str) -> Iterator[int
 class _Serving:
     """All of the process that listen."""
 
-    sockets: ClassVar[set[socket.socket]] = set()
+    def __init__(self) -> None:
+        self.sockets: set[socket.socket] = set()
+        renewed_in_forks(self)
 
-    @classmethod
-    def left(cls) -> None:
+    def forked(self) -> None:
         """Close them in a fork, which answers nobody and would keep the port when the run has ended."""
-        for listening in cls.sockets:
+        for listening in self.sockets:
             listening.close()
-        cls.sockets.clear()
+        self.sockets.clear()
 
 
-os.register_at_fork(after_in_child=_Serving.left)
+_serving = _Serving()
 
 
 def resident_memory() -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from h5flow.telemetry.events import Log
+from h5flow.telemetry.forks import speaking
 from h5flow.telemetry.journal import journal_of, tell
 
 
@@ -84,7 +85,8 @@ class _Copied:
 
     def write(self, text: str) -> int:
         """Write to the stream; lines of components are told when they end."""
-        written = self._stream.write(text)
+        with speaking:
+            written = self._stream.write(text)
         with contextlib.suppress(Exception):
             journal = journal_of()
             if journal is not None and journal.acting() is not None:

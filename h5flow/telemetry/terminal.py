@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from h5flow.telemetry.events import VERDICTS, Event, Log, Progress
+from h5flow.telemetry.forks import renewed_in_forks, speaking
 from h5flow.telemetry.journal import Identity, Journal, add_sink, remove_sink, speaker
 from h5flow.telemetry.rendering import Lines
 from h5flow.telemetry.standard import Records
@@ -39,6 +40,11 @@ class Terminal:
         self._tells_progress = False
         self.format: Format = "auto"
         self._lines: Lines | None = None
+        renewed_in_forks(self)
+
+    def forked(self) -> None:
+        """Go on in a fork."""
+        self._lock, self._lines = threading.Lock(), None
 
     def set_up(self, level: int, quiet: bool) -> None:
         """Tell what is of a level; on plain success say nothing, if that shall be `quiet`."""
@@ -131,6 +137,6 @@ class Terminal:
 
 def _write(line: bytes) -> None:
     # Nobody may be reading any more.
-    with contextlib.suppress(OSError, ValueError):
+    with speaking, contextlib.suppress(OSError, ValueError):
         sys.stderr.write(line.decode())
         sys.stderr.flush()
