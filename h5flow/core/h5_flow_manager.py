@@ -232,6 +232,7 @@ class H5FlowManager:
             self._provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
         for _, _, begin in self.components():
             begin()
+        self.data_manager.settle()
 
     def components(self) -> Iterator[tuple[Component, Where, Callable[[], None]]]:
         """Resources, generator and stages: each with where it is from, and what calls its `init`."""

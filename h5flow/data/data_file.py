@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data import layout
+from h5flow.data.checkpoints import Checkpoints
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PageCache, PagedDataset
 from h5flow.data.parallel_ranks import ParallelRanks
@@ -63,6 +64,7 @@ class DataFile:
         self._temporary: Storage | None = None
         self._temporary_path: Path | None = None
         self._cache = PageCache(self.turn)
+        self._checkpoints = Checkpoints()
         self._raw_chunks = False
         self._paged: dict[str, PagedDataset] = {}
         self._shared: dict[tuple[str, bool], SharedDataset] = {}
@@ -208,17 +210,44 @@ class DataFile:
     def flush(self) -> None:
         """Bring the files up to date."""
         with self.lock:
-            for path, dataset in list(self._paged.items()):
-                if dataset.grown and path.endswith("/data"):
-                    # Region tables that nobody has looked up yet have to grow as well.
-                    self.references_of(dataset.name)
-                    dataset.grown = False
+            self._grow_regions()
             for dataset in list(self._paged.values()):
                 dataset.flush()
 
+    def _grow_regions(self) -> None:
+        """Have region tables that nobody has looked up yet grow with their datasets."""
+        for path, dataset in list(self._paged.items()):
+            if dataset.grown and path.endswith("/data"):
+                self.references_of(dataset.name)
+                dataset.grown = False
+
     def settle(self) -> None:
-        """Write the oldest of what is buffered, if it is too much."""
-        self._cache.settle()
+        """Write the oldest of what is buffered, if it is too much, and make a checkpoint, if one is due."""
+        if self._cache.full:
+            self._cache.settle()
+            if self._has_checkpoints:
+                self.main.flush()
+        if self._is_checkpoint_due:
+            with self._checkpoints.made():
+                self._make_checkpoint()
+
+    def _make_checkpoint(self) -> None:
+        self._cache.deflate()
+        with self.lock:
+            self._grow_regions()
+            for again in (False, True):
+                for dataset in list(self._paged.values()):
+                    dataset.flush(last_chunk=False, again=again)
+            self.main.flush()
+
+    @property
+    def _has_checkpoints(self) -> bool:
+        # Ranks that have the file open together could only make them together.
+        return not isinstance(self.ranks, ParallelRanks)
+
+    @property
+    def _is_checkpoint_due(self) -> bool:
+        return self._checkpoints.due and self._has_checkpoints
 
     def _opened(self, path: str, mode: str) -> Storage:
         return SerialStorage(path, mode) if self.ranks is None else self.ranks.storage(path, mode)
@@ -235,8 +264,8 @@ class DataFile:
 
     @property
     def has_to_settle(self) -> bool:
-        """Whether too much is buffered."""
-        return self._cache.full
+        """Whether `settle` would write anything."""
+        return self._cache.full or self._is_checkpoint_due
 
     @property
     def temporary(self) -> Storage:

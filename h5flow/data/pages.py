@@ -125,20 +125,37 @@ class PageCache:
         self.bytes -= self._by_use.pop((dataset, number))
 
     def settle(self) -> None:
-        """Write and drop the pages that were used longest ago until half the budget is free.
-
-        The lock is held while the file is written, and let go while chunks are compressed.
-        """
+        """Write and drop the pages that were used longest ago until half the budget is free."""
+        chosen, rest = [], self.bytes
         with self.turn:
-            oldest = list(self._by_use) if self.full else []
-        for dataset, number in oldest:
+            for page, size in self._by_use.items():
+                if rest <= self.budget // 2:
+                    break
+                chosen.append(page)
+                rest -= size
+        for dataset, number in self._in_order(chosen):
             with self.turn:
-                if self.bytes <= self.budget // 2:
-                    return
                 deflatable = dataset.deflatable(number)
             deflated = None if deflatable is None else deflatable.deflate()
             with self.turn:
                 dataset.evict(number, deflated)
+
+    def deflate(self) -> None:
+        """Write the pages that are compressed, as far as they are whole."""
+        with self.turn:
+            pages = list(self._by_use)
+        for dataset, number in self._in_order(pages):
+            with self.turn:
+                deflatable = dataset.deflatable(number)
+            if deflatable is not None:
+                deflated = deflatable.deflate()
+                with self.turn:
+                    dataset.bring(number, dataset.length, deflated)
+
+    def _in_order(self, pages: list[tuple[PagedDataset, int]]) -> list[tuple[PagedDataset, int]]:
+        """Pages with what is written again last, so that little is written to the places that it leaves."""
+        with self.turn:
+            return sorted(pages, key=lambda page: page[0].writes_again(page[1]))
 
     @property
     def full(self) -> bool:
@@ -199,6 +216,11 @@ class PagedDataset:
     def fill(self) -> Any:
         """What a row holds before it is written."""
         return self.stored.handle.fillvalue
+
+    @cached_property
+    def compressed(self) -> bool:
+        """Whether chunks are compressed, or filtered otherwise."""
+        return bool(self.stored.handle.id.get_create_plist().get_nfilters())
 
     def grow(self, length: int) -> None:
         """Have at least `length` rows. New rows hold the dataset's fill value."""
@@ -403,9 +425,9 @@ class PagedDataset:
 
     def _write_through(self, start: int, values: Array) -> None:
         self._wait_for_readers()
-        self.stretch()
-        self.stored.write(start, values)
         stop = start + len(values)
+        self.stretch(stop)
+        self.stored.write(start, values)
         for number, page in self._pages.items():
             base = number * self.page_rows
             first, last = max(start, base), min(stop, base + self.page_rows)
@@ -415,16 +437,29 @@ class PagedDataset:
 
     # to the file
 
-    def stretch(self) -> None:
-        """Give the file as many rows as there are."""
-        if self.stored.length < self.length and self.stored.growable:
-            self.stored.resize(self.length)
+    def stretch(self, length: int) -> None:
+        """Give the file so many rows, as far as there are."""
+        length = min(length, self.length)
+        if self.stored.length < length and self.stored.growable:
+            self.stored.resize(length)
 
-    def flush(self) -> None:
-        """Bring the file up to date; the pages stay readable."""
-        self.stretch()
-        for number in sorted(self._pages):
-            self._write_page(number)
+    def flush(self, last_chunk: bool = True, again: bool = True) -> None:
+        """Bring the file up to date; the pages stay readable.
+
+        Of compressed datasets, the last chunk may be left out where it isn't whole, and chunks that would be written
+        once `again`.
+        """
+        length = self.length
+        if self.compressed and not last_chunk:
+            length = max(self.stored.length, length - length % self.stored.chunk_rows)
+        pages = [number for number in sorted(self._pages) if again or not self.writes_again(number)]
+        self.stretch(length)
+        for number in pages:
+            self.bring(number, length)
+
+    def writes_again(self, number: int) -> bool:
+        """Whether a page has compressed chunks that are in the file already, and move when they are written again."""
+        return self.compressed and number * self.page_rows < self.stored.length
 
     def deflatable(self, number: int) -> Deflatable | None:
         """A page that can be compressed before it is written: a changed one, of rows that all exist."""
@@ -438,7 +473,7 @@ class PagedDataset:
 
     def evict(self, number: int, deflated: Deflated | None = None) -> None:
         """Bring the file up to date with one page and drop the page; `deflated` saves compressing it."""
-        self._write_page(number, deflated)
+        self.bring(number, self.length, deflated)
         page = self._pages.get(number)
         if page is not None and page.first >= page.last:
             self._forget(number)
@@ -477,18 +512,20 @@ class PagedDataset:
         self.gone = why
         self.drop_pages()
 
-    def _write_page(self, number: int, deflated: Deflated | None = None) -> None:
+    def bring(self, number: int, length: int, deflated: Deflated | None = None) -> None:
+        """Bring the file up to date with one page, as far as its rows are among the first `length`."""
         self._wait_for_readers()
         page = self._pages.get(number)
         if page is None:
             return  # written by somebody else meanwhile
-        if page.first >= page.last:
-            return
-        self.stretch()
         start = number * self.page_rows
-        # Where ranks make room together, there may be less than is needed until they do.
-        there = min(self.length, self.stored.length) if self.stored.shared else self.length
-        for first, last in page.spans(there - start):
+        if page.first >= min(page.last, length - start):
+            return
+        self.stretch(min(length, start + self.page_rows))
+        if self.stored.shared:
+            # Where ranks make room together, there may be less than is needed until they do.
+            length = min(length, self.stored.length)
+        for first, last in page.spans(length - start):
             if deflated is not None and deflated.version == page.version:
                 deflated.writer.store(start, deflated.chunks)
             else:

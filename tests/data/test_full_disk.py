@@ -49,7 +49,7 @@ def settled(path: Path, compression: str | None = None) -> H5FlowDataManager:
     dm = H5FlowDataManager(str(path), compression=compression)
     dm.write_data("x", dm.reserve_data("x", CHUNK * 6), values[CHUNK * 120 :])
     dm._file._cache.budget = 0
-    dm.settle()
+    dm._file._cache.settle()
     return dm
 
 

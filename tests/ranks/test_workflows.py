@@ -207,6 +207,22 @@ def test_a_rank_that_fails_ends_the_job(flow, tmp_path, mode, how, says):
 
 
 @pytest.mark.timeout(100)
+def test_a_killed_rank_leaves_a_file_that_opens(ranks, tmp_path):
+    """What ranks had written up to the last checkpoint, for whoever wants to look at it."""
+    (tmp_path / "workflow.yaml").write_text(FAILING.replace("HOW", "is_killed"))
+    script = (
+        "import sys; from h5flow.data import checkpoints; from h5flow.cli import main;"
+        "checkpoints.PERIOD = checkpoints.PATIENCE = 0.0; sys.exit(main())"
+    )
+    settings = ("--set", "runtime.mode=sequential", "--set", "runtime.storage=single-writer")
+    assert ranks(2, "-c", script, "workflow.yaml", "-o", "out.h5", *settings, limit=20).code != 0
+    with h5py.File(tmp_path / "out.h5.partial") as file:
+        first = file["raw/data"][:5]
+        assert first["rank"].tolist() == [0, 0, 1, 1, 1]
+        assert first["id"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize("how", ["sleeps", "receives"])
 def test_a_rank_that_never_returns_is_named(flow, tmp_path, how):
     settings = ("--set", "runtime.stall_warning=1", "--set", "runtime.stall_abort=5")

@@ -13,6 +13,10 @@ import h5py
 
 from h5flow.errors import FileError, H5FlowError
 
+#: HDF5's versions whose format new files have. Since 1.10 files can be marked as being written, and HDF5 refuses to
+#: open them after a run that was killed.
+FORMAT = ("v108", "v110")
+
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _ERRNO = re.compile(r"errno = (\d+)")
 
@@ -110,6 +114,8 @@ def _reason(path: Path, mode: str, message: str) -> str:
     if not path.parent.is_dir():
         return f"can't be made: folder '{path.parent}' doesn't exist"
     detail = message[message.find("(") + 1 : message.rfind(")")] if "(" in message else message
+    if "already open for write" in message:
+        return "is being written, or was when its program was killed; in that case 'h5clear -s' makes it readable"
     if "unable to lock file" in message:
         return "is open in another program; close it there first"
     if "truncated file" in message:

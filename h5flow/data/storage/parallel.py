@@ -18,7 +18,7 @@ from h5py import h5d
 from h5flow.data import layout
 from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.opening import open_file, writes_to_opened
+from h5flow.data.storage.opening import FORMAT, open_file, writes_to_opened
 from h5flow.data.storage.remote import Link, RankDataset, RemoteDataset
 from h5flow.data.storage.serial import SerialStorage
 from h5flow.errors import DataMismatch
@@ -140,7 +140,7 @@ class ParallelStorage(SerialStorage):
 
     def __init__(self, path: str, mode: str, comm: Intracomm, link: Link, original: str | None) -> None:
         self.path = path
-        self.file = open_file(path, mode, driver="mpio", comm=comm, libver=("v110", "v110"))
+        self.file = open_file(path, mode, driver="mpio", comm=comm, libver=FORMAT)
         self.link = link
         #: Whether this rank has written anything since somebody has reset this.
         self.written = False

@@ -15,7 +15,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5flow.data.layout import rows_per_chunk
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.opening import Writes, open_file, unreadable, writes_to_opened, writing
+from h5flow.data.storage.opening import FORMAT, Writes, open_file, unreadable, writes_to_opened, writing
 
 # HDF5 keeps a dataset's chunks in a cache, of 1 MiB before HDF5 2.0, 8 MiB since. Slices that straddle a larger
 # compressed chunk would inflate it once for each slice, so the cache is made to hold a few chunks of the dataset.
@@ -117,8 +117,7 @@ class SerialStorage:
 
     def __init__(self, path: str, mode: str, locking: bool | None = None) -> None:
         self.path = path
-        # 1.10's format: chunk indexes made for appending, readable by every HDF5 since.
-        self.file = open_file(path, mode, libver=("v110", "v110"), locking=locking)
+        self.file = open_file(path, mode, libver=FORMAT, locking=locking)
         self._writable = self.file.mode != "r"
         if self._writable:
             self._writes = writes_to_opened(path)
