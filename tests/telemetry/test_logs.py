@@ -106,6 +106,19 @@ class TestTheRun:
         (line,) = (line for line in ended.of("log") if line["level"] == "warning")
         assert "generator 'rows': how much there is isn't known, its `__len__` raises AttributeError" in line["message"]
 
+    @MODES
+    def test_counts_rows_whose_numbers_come_from_arrays(self, told, folder, mode):
+        """Its lines fit the schema, as those of all runs here do."""
+        with (folder / "parts.py").open("a") as file:
+            file.write(
+                "\nclass OfArrays(Source):\n"
+                "    def next(self):\n"
+                "        rows = super().next()\n"
+                "        return slice(*np.array([rows.start, rows.stop], 'u4')) if rows != self.EMPTY else rows\n"
+            )
+        ended = told(f"runtime.mode={mode}", "rows.classname=OfArrays")
+        assert [line["rows"] for line in ended.of("workflow.done", "run.done")] == [ROWS, ROWS]
+
     def test_that_fails_says_where(self, told):
         ended = told("second.params.fails=15")
         assert ended.code == 1
