@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from h5flow.commands.showing import as_json, show, shown_size
+from h5flow.commands.showing import as_json, quoted, show, shown_size
 from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
 from h5flow.errors import UsageError
 from h5flow.telemetry.terminal import Terminal
@@ -104,10 +104,10 @@ def _mermaid(found: Plan) -> Iterator[str]:
     yield "graph LR"
     for number, workflow in enumerate(found.workflows):
         stages = {stage.name: f"w{number}s{position}" for position, stage in enumerate(workflow.stages)}
-        yield f'  subgraph w{number}["{_escaped(workflow.name)}"]'
-        yield f'  w{number}g(["{_escaped(workflow.generator.name)}"])'
+        yield f'  subgraph w{number}[{quoted(workflow.name)}]'
+        yield f'  w{number}g([{quoted(workflow.generator.name)}])'
         yield f'  w{number}p["prefetcher<br/>{workflow.loaders} loaders"]'
-        yield from (f'  {key}["{_escaped(name)}"]' for name, key in stages.items())
+        yield from (f'  {key}[{quoted(name)}]' for name, key in stages.items())
         yield f'  w{number}c(["committer"])'
         yield f"  w{number}g -->|{workflow.generator_depth}| w{number}p"
         before, depth = f"w{number}p", workflow.prefetch_depth
@@ -118,12 +118,8 @@ def _mermaid(found: Plan) -> Iterator[str]:
         for stage in workflow.stages:
             for need in stage.requires:
                 if need.maker is not None:
-                    yield f"  {stages[need.maker]} -.->|{_escaped(need.name)}| {stages[stage.name]}"
+                    yield f"  {stages[need.maker]} -.->|{quoted(need.name)}| {stages[stage.name]}"
         yield "  end"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _slices(workflow: PlannedWorkflow) -> str:

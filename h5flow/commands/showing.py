@@ -1,12 +1,16 @@
-"""What commands print: texts, JSON, sizes."""
+"""What commands print: texts, JSON, diagrams, sizes."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
 import msgspec
+
+# What ends a text in mermaid, or is taken for HTML, an entity, markdown or a formula.
+_MEANT = re.compile(r'["&<>#;`\\\x00-\x1f\x7f]')
 
 
 def show(text: str) -> None:
@@ -21,6 +25,11 @@ def show(text: str) -> None:
 def as_json(value: Any) -> str:
     """Structures as JSON for people and programs."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def quoted(*lines: str) -> str:
+    """Lines as the text of a box or of an arrow in a mermaid diagram, whatever is in them."""
+    return '"' + "<br/>".join(_MEANT.sub(lambda found: f"#{ord(found[0])};", line) for line in lines) + '"'
 
 
 def shown_size(size: int) -> str:

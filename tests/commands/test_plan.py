@@ -101,7 +101,7 @@ def test_text_and_diagram(folder):
     assert "│ 7 slices" in text
     diagram = folder.run("plan", "chain.yaml", "-i", "in.h5", "--format", "mermaid").out
     assert "w0s1 -->|7| w0s2" in diagram
-    assert "w0s0 -.->|reco/sums| w0s1" in diagram
+    assert 'w0s0 -.->|"reco/sums"| w0s1' in diagram
 
 
 def test_the_second_workflow_sees_what_the_first_one_makes(folder):
