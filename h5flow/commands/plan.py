@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 
 from h5flow.commands.showing import as_json, quoted, show, shown_size
 from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
@@ -40,14 +42,16 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
     source = options.input or defaults.input
     if source is not None and any(sign in source for sign in "*?["):
         raise UsageError(f"input '{source}' is a pattern: give one of its files, -i FILE")
-    found = plan(
-        configs,
-        options.output or defaults.output,
-        source,
-        defaults.start if start is None else start,
-        defaults.end if end is None else end,
-        options.compression,
-    )
+    # What components print isn't part of the plan, which may be read by a program.
+    with redirect_stdout(sys.stderr):
+        found = plan(
+            configs,
+            options.output or defaults.output,
+            source,
+            defaults.start if start is None else start,
+            defaults.end if end is None else end,
+            options.compression,
+        )
     if options.format == "json":
         text = as_json(found)
     else:

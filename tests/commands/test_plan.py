@@ -104,6 +104,14 @@ def test_text_and_diagram(folder):
     assert 'w0s0 -.->|"reco/sums"| w0s1' in diagram
 
 
+def test_what_components_print_is_not_part_of_it(folder):
+    folder.write("mine.py", (folder.path / "mine.py").read_text() + "print('{')\n")
+    done = folder.run("plan", "workflow.yaml", "-i", "in.h5", "--format", "json")
+    assert done.code == 0, done
+    assert [workflow["name"] for workflow in json.loads(done.out)["workflows"]] == ["workflow.yaml"]
+    assert done.err == "{\n"
+
+
 def test_the_second_workflow_sees_what_the_first_one_makes(folder):
     folder.write(
         "second.yaml", "flow: {source: reco/sums, stages: [x]}\nx: {classname: Sum, path: mine, requires: [raw]}\n"
