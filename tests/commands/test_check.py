@@ -63,6 +63,18 @@ def test_an_input_that_is_missing(folder):
     assert "'gone.h5' doesn't exist" in done.err
 
 
+def test_an_input_whose_objects_have_several_names(folder):
+    with h5py.File(folder.path / "in.h5", "a") as file:
+        file["raw/all"] = file["/"]
+        file["again/data"] = file["calib/data"]
+        file["soft"] = h5py.SoftLink("/")
+    folder.write(
+        "workflow.yaml", "flow: {source: raw, stages: [sum]}\nsum: {classname: Sum, path: mine, requires: [again]}\n"
+    )
+    done = check(folder)
+    assert done.code == 0, done
+
+
 def beyond(file):
     file["raw/ref/hits/ref"][3] = (1, 99)
 
