@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 
-from h5flow.commands.showing import as_json, quoted, show, shown_size
+from h5flow.commands.showing import as_json, printable, quoted, show, shown_size
 from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
 from h5flow.errors import UsageError
 from h5flow.telemetry.terminal import Terminal
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
     if options.format == "json":
         text = as_json(found)
     else:
-        text = "\n".join(_text(found) if options.format == "text" else _mermaid(found))
+        text = "\n".join(map(printable, _text(found)) if options.format == "text" else _mermaid(found))
     show(text)
     return 0
 
@@ -108,10 +108,10 @@ def _mermaid(found: Plan) -> Iterator[str]:
     yield "graph LR"
     for number, workflow in enumerate(found.workflows):
         stages = {stage.name: f"w{number}s{position}" for position, stage in enumerate(workflow.stages)}
-        yield f'  subgraph w{number}[{quoted(workflow.name)}]'
-        yield f'  w{number}g([{quoted(workflow.generator.name)}])'
+        yield f"  subgraph w{number}[{quoted(workflow.name)}]"
+        yield f"  w{number}g([{quoted(workflow.generator.name)}])"
         yield f'  w{number}p["prefetcher<br/>{workflow.loaders} loaders"]'
-        yield from (f'  {key}[{quoted(name)}]' for name, key in stages.items())
+        yield from (f"  {key}[{quoted(name)}]" for name, key in stages.items())
         yield f'  w{number}c(["committer"])'
         yield f"  w{number}g -->|{workflow.generator_depth}| w{number}p"
         before, depth = f"w{number}p", workflow.prefetch_depth

@@ -27,6 +27,11 @@ def as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
+def printable(line: str) -> str:
+    """A line with escapes for what isn't printed but obeyed, such as the end of a line in a name."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+
 def quoted(*lines: str) -> str:
     """Lines as the text of a box or of an arrow in a mermaid diagram, whatever is in them."""
     return '"' + "<br/>".join(_MEANT.sub(lambda found: f"#{ord(found[0])};", line) for line in lines) + '"'

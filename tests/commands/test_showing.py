@@ -24,7 +24,9 @@ def test_whoever_reads_it_may_stop(reco, command):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("name", ["hits", "n|(x)", "a]b}", 'x "q"', "<b>&amp;", "`code`", "#35;", "1\n2", "ü/😀", "\\pi"])
+@pytest.mark.parametrize(
+    "name", ["hits", "n|(x)", "a]b}", 'x "q"', "<b>&amp;", "`code`", "#35;", "1\n2", "ü/😀", "\\pi"]
+)
 def test_names_in_diagrams_end_no_text_and_mean_nothing(name):
     """Mermaid's `#34;` is HTML's `&#34;`."""
     text = quoted(name, "7 rows")
