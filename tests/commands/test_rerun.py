@@ -46,6 +46,49 @@ def test_what_is_different_is_said(reco):
     assert done.code == 1
 
 
+def test_rows_of_all_kinds_are_compared(reco):
+    """Of variable length, with texts and nan, and with bytes between fields that are never written."""
+    reco.write(
+        "kinds.py",
+        """
+        import h5py
+        import numpy as np
+        from h5flow.core import H5FlowStage
+
+        MIXED = np.dtype([('few', 'i1'), ('many', 'f8', 2)], align=True)
+        TEXTS = np.dtype([('q', 'f4'), ('text', h5py.string_dtype())])
+
+        class Kinds(H5FlowStage):
+            def __init__(self, last=2.0, **params):
+                super().__init__(**params)
+                self.last = last
+
+            def write(self, name, dtype, values):
+                self.data_manager.create_dset(name, dtype)
+                rows = self.data_manager.reserve_data(name, len(values))
+                self.data_manager.write_data(name, rows, values)
+
+            def finish(self, source_name):
+                lists = np.empty(3, object)
+                lists[:] = [np.zeros(0, 'f4'), np.array([1, np.nan], 'f4'), np.array([self.last], 'f4')]
+                self.write('lists', h5py.vlen_dtype('f4'), lists)
+                self.write('texts', TEXTS, np.array([(np.nan, 'ü'), (1, '')], TEXTS))
+                mixed = np.frombuffer(np.random.default_rng().bytes(3 * MIXED.itemsize), MIXED).copy()
+                mixed['few'], mixed['many'] = 1, np.nan
+                self.write('mixed', MIXED, mixed)
+        """,
+    )
+    reco.write("kinds.yaml", "flow: {source: raw, stages: [kinds]}\nkinds: {classname: Kinds, path: kinds}\n")
+    assert reco.run("kinds.yaml", "-i", "in.h5", "-o", "kinds.h5").code == 0
+    done = rerun(reco, "--compare", file="kinds.h5")
+    assert done.code == 0, done
+    module = reco.path / "kinds.py"
+    module.write_text(module.read_text().replace("last=2.0", "last=3.0"))
+    done = rerun(reco, "--compare", "--overwrite", file="kinds.h5")
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if "differs" in line] == ["rerun: dataset '/lists/data' differs"]
+
+
 def test_an_input_that_was_touched(reco):
     os.utime(reco.path / "in.h5", (0, 0))
     done = rerun(reco)
