@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 
 # What ends a text in mermaid, or is taken for HTML, an entity, markdown or a formula.
-_MEANT = re.compile(r'["&<>#;`\\\x00-\x1f\x7f]')
+_MEANT = re.compile(r'["&<>#;`\\\x00-\x1f\x7f\ud800-\udfff]')
 
 
 def show(text: str) -> None:
@@ -24,7 +25,10 @@ def show(text: str) -> None:
 
 def as_json(value: Any) -> str:
     """Structures as JSON for people and programs."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    try:
+        return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value), indent=2)  # the name of a file, say, that is no text, as it is
 
 
 def printable(line: str) -> str:

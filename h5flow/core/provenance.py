@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 
 from h5flow import __version__
+from h5flow.telemetry.encoding import encodable
 from h5flow.workflow import WorkflowConfig
 
 #: The group of all runs, and how that of each is called.
@@ -122,7 +123,7 @@ class Provenance:
                 started=_now(),
                 host=socket.gethostname(),
                 ranks=self._ranks,
-                folder=str(Path.cwd()),
+                folder=encodable(str(Path.cwd())),
                 command=_json(sys.argv),
                 arguments=_json(self._arguments),
                 inputs=_json(self._inputs),
@@ -132,7 +133,7 @@ class Provenance:
         text = resolved(config)
         file.set_attrs(
             self._workflow,
-            name=config.name,
+            name=encodable(config.name),
             text=text,
             sha256=hashlib.sha256(text.encode()).hexdigest(),
             components=_json(components),
@@ -262,7 +263,11 @@ def _record_of_file(path: str) -> InputRecord:
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    plain = msgspec.to_builtins(value, enc_hook=str)
+    try:
+        return msgspec.json.encode(plain).decode()
+    except UnicodeEncodeError:
+        return json.dumps(plain)  # the name of a file, say, that is no text, as it is
 
 
 def _now() -> str:

@@ -18,11 +18,11 @@ from typing import IO, Any
 
 import msgspec
 
+from h5flow.telemetry.encoding import encoded
+
 #: Events wait no longer than this to be written, in seconds.
 FLUSH = 0.25
 _MANY = 1 << 18
-
-_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 def part_of(path: str, rank: int) -> str:
@@ -89,7 +89,7 @@ class Trace:
 
     def add(self, event: dict[str, Any]) -> None:
         """Add an event as it is."""
-        line = _encoder.encode(event) + b",\n"
+        line = encoded(event) + b",\n"
         with self._adding:
             self._gathered.append(line)
             self._size += len(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 
@@ -132,3 +133,19 @@ def test_what_was_run_again(reco):
     done = reco.run("inspect", "third.h5")
     assert "workflow.yaml (in again.h5), done" in done.out
     assert done.out.count("(in ") == 1
+
+
+def test_files_whose_names_are_no_text(reco):
+    """As UTF-8, that is: old folders have names in Latin-1."""
+    for name in ("in.h5", "workflow.yaml"):
+        (reco.path / name).rename(reco.path / os.fsdecode(b"\xfc" + name.encode()))
+    source, workflow, trace, out = (os.fsdecode(b"\xfc" + name) for name in (b"in.h5", b"workflow.yaml", b"t", b"o"))
+    done = reco.run(workflow, workflow, "-i", source, "-o", out, "--trace", trace, "--log-dir", os.fsdecode(b"\xfc"))
+    assert done.code == 0, done
+    assert json.loads((reco.path / trace).read_text())["traceEvents"]
+    for kind in ("text", "json", "mermaid"):
+        assert reco.run("inspect", out, "--format", kind).code == 0
+    assert json.loads(reco.run("inspect", out, "--format", "json").out)["runs"][0]["inputs"][0]["path"] == source
+    done = rerun(reco, "--compare", file=out)
+    assert done.code == 0, done
+    assert "nothing is different" in done.err
