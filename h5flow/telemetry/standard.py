@@ -16,7 +16,22 @@ from h5flow.telemetry.journal import journal_of, tell
 
 
 class Records(logging.Handler):
-    """Makes events of records; those that come of events are told already."""
+    """Makes events of records; those that come of events are told already.
+
+    It keeps no lock, as sinks have their own: a finaliser that logs while its thread is telling something would
+    wait for one that another thread has, and that waits for the sink.
+    """
+
+    def createLock(self) -> None:  # noqa: N802 - its name in the standard library
+        """Make none."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Tell a record, if filters let it pass."""
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell a record as an event."""

@@ -67,6 +67,29 @@ class TestLinesOfUsers:
         assert {line["stage"] for line in lines} == {None}
         assert {line["workflow"] for line in lines} == {"workflow.yaml"}
 
+    @pytest.mark.parametrize("log", [True, False])
+    def test_of_finalisers_that_run_while_something_is_told(self, told, folder, log):
+        """Garbage is collected anywhere, so also by a thread that is writing a line, and logs on its own."""
+        with (folder / "parts.py").open("a") as file:
+            file.write(
+                "\nclass Garbage(Work):\n"
+                "    def work(self, source_name, source_slice, cache):\n"
+                "        for number in range(200):\n"
+                "            Node()\n"
+                "            log.warning('number %d', number)\n"
+                "\nclass Node:\n"
+                "    def __init__(self):\n"
+                "        self.me = self\n"
+                "    def __del__(self):\n"
+                "        log.warning('gone')\n"
+            )
+        ended = told("first.classname=Garbage", "second.classname=Garbage", log=log)
+        assert ended.code == 0, ended
+        lines = ended.lines if log else [json.loads(line) for line in ended.err.splitlines() if line.startswith("{")]
+        said = [line["message"] for line in lines if line["event"] == "log"]
+        assert [said.count(f"number {number}") for number in (0, 199)] == [24, 24]
+        assert said.count("gone") > 1000
+
     def test_below_the_level_are_not_there(self, told):
         ended = told("logging.level=warning", "first.params.says=[log, warn]")
         assert {line["event"] for line in ended.lines} == {"log"}
