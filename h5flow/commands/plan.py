@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 
-from h5flow.commands.showing import as_json, printable, quoted, show, shown_size
+from h5flow.commands.showing import as_json, printable, quoted, show, shown_size, single
 from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
-from h5flow.errors import UsageError
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import check_all, load
 
@@ -39,9 +38,7 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
     configs = check_all([load(path) for path in options.workflows], options.overrides)
     defaults = configs[0].run
     start, end = options.start, options.end
-    source = options.input or defaults.input
-    if source is not None and any(sign in source for sign in "*?["):
-        raise UsageError(f"input '{source}' is a pattern: give one of its files, -i FILE")
+    source = single(options.input or defaults.input)
     # What components print isn't part of the plan, which may be read by a program.
     with redirect_stdout(sys.stderr):
         found = plan(

@@ -1,4 +1,4 @@
-"""What commands print: texts, JSON, diagrams, sizes."""
+"""What commands are given, and print: one input; texts, JSON, diagrams, sizes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from typing import Any
 
 import msgspec
 
+from h5flow.errors import UsageError
+
 # What ends a text in mermaid, or is taken for HTML, an entity, markdown or a formula.
 _MEANT = re.compile(r'["&<>#;`\\\x00-\x1f\x7f\ud800-\udfff]')
+
+
+def single(source: str | None) -> str | None:
+    """An input that is one file. Raises `UsageError` for a pattern of several."""
+    if source is not None and any(sign in source for sign in "*?["):
+        raise UsageError(f"input '{source}' is a pattern: give one of its files, -i FILE")
+    return source
 
 
 def show(text: str) -> None:
