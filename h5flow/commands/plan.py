@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -67,24 +68,29 @@ def _text(found: Plan) -> Iterator[str]:
 
 
 def _workflow(workflow: PlannedWorkflow) -> Iterator[str]:
+    # In sequential mode there are no queues, nobody loads ahead, and nobody waits for others.
+    pipelined = workflow.mode == "pipelined"
     yield f"{workflow.name}, {workflow.mode}"
-    yield f"  {_slices(workflow)}; up to {workflow.max_in_flight} in flight"
+    yield f"  {_slices(workflow)}; " + (f"up to {workflow.max_in_flight} in flight" if pipelined else "one at a time")
     for resource in workflow.resources:
         yield from _component("", resource)
     yield from _component("─▶ ", workflow.generator)
-    yield f"     │ {workflow.generator_depth} slices"
-    early = [need.name for stage in workflow.stages for need in stage.requires if need.when not in (LATE, MISSING)]
-    yield f"  ─▶ prefetcher: {workflow.loaders} loaders load {', '.join([workflow.source, *dict.fromkeys(early)])}"
-    yield f"     │ {workflow.prefetch_depth} slices"
+    if pipelined:
+        yield f"     │ {workflow.generator_depth} slices"
+        early = [need.name for stage in workflow.stages for need in stage.requires if need.when not in (LATE, MISSING)]
+        yield f"  ─▶ prefetcher: {workflow.loaders} loaders load {', '.join([workflow.source, *dict.fromkeys(early)])}"
+        yield f"     │ {workflow.prefetch_depth} slices"
     for stage in workflow.stages:
         yield from _component("─▶ ", stage)
         for need in stage.requires:
             size = "" if need.bytes is None else f", about {shown_size(need.bytes)} a slice"
-            yield f"       requires {need.name} ({' → '.join(need.path)}): {need.when}, {need.why}{size}"
-        for wait in stage.waits:
-            yield f"       waits {wait}"
-        yield f"     │ {stage.depth} slices"
-    yield "  ─▶ committer"
+            when = f"{need.when}, {need.why}" if pipelined or need.when == MISSING else "loaded at this stage"
+            yield f"       requires {need.name} ({' → '.join(need.path)}): {when}{size}"
+        if pipelined:
+            yield from (f"       waits {wait}" for wait in stage.waits)
+            yield f"     │ {stage.depth} slices"
+    if pipelined:
+        yield "  ─▶ committer"
     if workflow.drop:
         yield f"  dropped at the end: {', '.join(workflow.drop)}"
 
@@ -107,15 +113,16 @@ def _mermaid(found: Plan) -> Iterator[str]:
         stages = {stage.name: f"w{number}s{position}" for position, stage in enumerate(workflow.stages)}
         yield f"  subgraph w{number}[{quoted(workflow.name)}]"
         yield f"  w{number}g([{quoted(workflow.generator.name)}])"
-        yield f'  w{number}p["prefetcher<br/>{workflow.loaders} loaders"]'
         yield from (f"  {key}[{quoted(name)}]" for name, key in stages.items())
-        yield f'  w{number}c(["committer"])'
-        yield f"  w{number}g -->|{workflow.generator_depth}| w{number}p"
-        before, depth = f"w{number}p", workflow.prefetch_depth
-        for stage in workflow.stages:
-            yield f"  {before} -->|{depth}| {stages[stage.name]}"
-            before, depth = stages[stage.name], stage.depth
-        yield f"  {before} -->|{depth}| w{number}c"
+        actors = [(f"w{number}g", workflow.generator_depth)]
+        actors += [(stages[stage.name], stage.depth) for stage in workflow.stages]
+        if workflow.mode == "pipelined":
+            yield f'  w{number}p["prefetcher<br/>{workflow.loaders} loaders"]'
+            yield f'  w{number}c(["committer"])'
+            actors.insert(1, (f"w{number}p", workflow.prefetch_depth))
+            actors.append((f"w{number}c", 0))
+        for (before, depth), (after, _) in itertools.pairwise(actors):
+            yield f"  {before} -->{f'|{depth}|' if workflow.mode == 'pipelined' else ''} {after}"
         for stage in workflow.stages:
             for need in stage.requires:
                 if need.maker is not None:

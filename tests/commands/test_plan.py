@@ -104,6 +104,17 @@ def test_text_and_diagram(folder):
     assert 'w0s0 -.->|"reco/sums"| w0s1' in diagram
 
 
+def test_sequential_mode_has_no_queues(folder):
+    arguments = ("plan", "workflow.yaml", "-i", "in.h5", "--set", "runtime.mode=sequential")
+    text = folder.run(*arguments).out
+    assert "workflow.yaml, sequential" in text
+    assert "requires hits (hits): loaded at this stage" in text
+    assert not any(word in text for word in ("prefetcher", "│", "committer", "early", "in flight"))
+    diagram = folder.run(*arguments, "--format", "mermaid").out
+    assert "  w0g --> w0s0" in diagram.splitlines()
+    assert "prefetcher" not in diagram
+
+
 def test_what_components_print_is_not_part_of_it(folder):
     folder.write("mine.py", (folder.path / "mine.py").read_text() + "print('{')\n")
     done = folder.run("plan", "workflow.yaml", "-i", "in.h5", "--format", "json")
