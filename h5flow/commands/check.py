@@ -7,8 +7,9 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
+from h5flow.commands.showing import single
 from h5flow.core.classes import class_of, sections
-from h5flow.core.planning import MISSING, Plan, plan
+from h5flow.core.planning import MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
 from h5flow.data.inspection import opened
 from h5flow.data.soundness import unsound
 from h5flow.errors import DiscoveryError, FileError
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
     """Say what is wrong; returns the exit code."""
     documents = [load(path) for path in options.workflows]
     configs = check_all(documents, options.overrides)
-    source = options.input or configs[0].run.input
+    source = single(options.input or configs[0].run.input)
     problems = list(_wrong_classes(configs))
     if not problems:
         try:
@@ -49,8 +50,8 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
             _log.debug("what is wrong", exc_info=error)
             problems.append(line(error))
         else:
-            problems += _missing(documents, found)
-            for sentence in _untried(found):
+            problems += _missing(documents, configs, found)
+            for sentence in (*_untried(found), *_unsure(documents, configs, found)):
                 terminal.say(f"h5flow-async: {sentence}")
     if source is not None and not problems and not options.no_references:
         try:
@@ -81,18 +82,43 @@ def _wrong_classes(configs: Sequence[WorkflowConfig]) -> Iterator[str]:
                 yield f"{section.place}: importing {module} raises {line(error)}"
 
 
-def _missing(documents: Sequence[Document], found: Plan) -> Iterator[str]:
+def _missing(documents: Sequence[Document], configs: Sequence[WorkflowConfig], found: Plan) -> Iterator[str]:
     """Requirements that no file and no component provides, each at its place."""
-    for document, workflow in zip(documents, found.workflows, strict=True):
-        for stage in workflow.stages:
-            key = stage.name.partition("'")[2].rstrip("'")
+    for workflow, sentence in _not_found(documents, configs, found):
+        if not _is_unsure(found, workflow):
+            yield sentence
+
+
+def _unsure(documents: Sequence[Document], configs: Sequence[WorkflowConfig], found: Plan) -> Iterator[str]:
+    """Those that a component may provide whose `init` could not be tried."""
+    for workflow, sentence in _not_found(documents, configs, found):
+        if _is_unsure(found, workflow):
+            yield f"not wrong if an init that could not be tried makes it: {sentence}"
+
+
+def _not_found(
+    documents: Sequence[Document], configs: Sequence[WorkflowConfig], found: Plan
+) -> Iterator[tuple[int, str]]:
+    """The number of the workflow, and a sentence, for each requirement that is nowhere."""
+    for workflow, (document, config) in enumerate(zip(documents, configs, strict=True)):
+        for section, stage in zip(config.stages, found.workflows[workflow].stages, strict=True):
             for number, need in enumerate(stage.requires):
                 if need.when == MISSING:
-                    yield f"{document.place(key, 'requires', number)}: {key}.requires[{number}]: {need.why}"
+                    place = document.place(section.key, "requires", number)
+                    yield workflow, f"{place}: {section.key}.requires[{number}]: {need.why}"
+
+
+def _is_unsure(found: Plan, workflow: int) -> bool:
+    """Whether what a workflow, or one before it, makes isn't known in full."""
+    return any(component.problem for each in found.workflows[: workflow + 1] for component in _components(each))
+
+
+def _components(workflow: PlannedWorkflow) -> Sequence[PlannedComponent]:
+    return (*workflow.resources, workflow.generator, *workflow.stages)
 
 
 def _untried(found: Plan) -> Iterator[str]:
     for workflow in found.workflows:
-        for component in (*workflow.resources, workflow.generator, *workflow.stages):
+        for component in _components(workflow):
             if component.problem:
                 yield f"not wrong, but its init could not be tried without rows: {component.problem}"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from h5flow.commands.showing import as_json, show, shown_size
+from h5flow.commands.showing import as_json, printable, quoted, show, shown_size
 from h5flow.core import provenance
 from h5flow.core.provenance import RunRecord
 from h5flow.data.inspection import DatasetFacts, FileFacts, inspected, opened
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
     if options.format == "json":
         show(as_json(found))
     else:
-        lines = _text(found) if options.format == "text" else _mermaid(found.file)
+        lines = map(printable, _text(found)) if options.format == "text" else _mermaid(found.file)
         show("\n".join(lines))
     return 0
 
@@ -68,6 +68,8 @@ def _text(report: Report) -> Iterator[str]:
     yield from _tree(file.datasets)
     for where, target in file.links:
         yield f"/{where} → {target}"
+    for where, why in file.unreadable:
+        yield f"/{where.lstrip('/')} can't be read: {why}"
     if file.references:
         yield ""
         yield "references"
@@ -150,14 +152,10 @@ def _mermaid(file: FileFacts) -> Iterator[str]:
     linked = [name for reference in file.references for name in (reference.parent, reference.child)]
     for name in dict.fromkeys([*rows, *linked]):
         names[name] = f"d{len(names)}"
-        count = "" if rows.get(name) is None else f"<br/>{rows[name]:,} rows"
-        yield f'  {names[name]}["{_escaped(name)}{count}"]'
+        count = [] if rows.get(name) is None else [f"{rows[name]:,} rows"]
+        yield f"  {names[name]}[{quoted(name, *count)}]"
     for reference in file.references:
         yield f"  {names[reference.parent]} -->|{reference.count:,}| {names[reference.child]}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _count(number: int | None) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 
-from h5flow.commands.showing import as_json, show, shown_size
+from h5flow.commands.showing import as_json, printable, quoted, show, shown_size, single
 from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
-from h5flow.errors import UsageError
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import check_all, load
 
@@ -37,21 +39,21 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
     configs = check_all([load(path) for path in options.workflows], options.overrides)
     defaults = configs[0].run
     start, end = options.start, options.end
-    source = options.input or defaults.input
-    if source is not None and any(sign in source for sign in "*?["):
-        raise UsageError(f"input '{source}' is a pattern: give one of its files, -i FILE")
-    found = plan(
-        configs,
-        options.output or defaults.output,
-        source,
-        defaults.start if start is None else start,
-        defaults.end if end is None else end,
-        options.compression,
-    )
+    source = single(options.input or defaults.input)
+    # What components print isn't part of the plan, which may be read by a program.
+    with redirect_stdout(sys.stderr):
+        found = plan(
+            configs,
+            options.output or defaults.output,
+            source,
+            defaults.start if start is None else start,
+            defaults.end if end is None else end,
+            options.compression,
+        )
     if options.format == "json":
         text = as_json(found)
     else:
-        text = "\n".join(_text(found) if options.format == "text" else _mermaid(found))
+        text = "\n".join(map(printable, _text(found)) if options.format == "text" else _mermaid(found))
     show(text)
     return 0
 
@@ -66,24 +68,29 @@ def _text(found: Plan) -> Iterator[str]:
 
 
 def _workflow(workflow: PlannedWorkflow) -> Iterator[str]:
+    # In sequential mode there are no queues, nobody loads ahead, and nobody waits for others.
+    pipelined = workflow.mode == "pipelined"
     yield f"{workflow.name}, {workflow.mode}"
-    yield f"  {_slices(workflow)}; up to {workflow.max_in_flight} in flight"
+    yield f"  {_slices(workflow)}; " + (f"up to {workflow.max_in_flight} in flight" if pipelined else "one at a time")
     for resource in workflow.resources:
         yield from _component("", resource)
     yield from _component("─▶ ", workflow.generator)
-    yield f"     │ {workflow.generator_depth} slices"
-    early = [need.name for stage in workflow.stages for need in stage.requires if need.when not in (LATE, MISSING)]
-    yield f"  ─▶ prefetcher: {workflow.loaders} loaders load {', '.join([workflow.source, *dict.fromkeys(early)])}"
-    yield f"     │ {workflow.prefetch_depth} slices"
+    if pipelined:
+        yield f"     │ {workflow.generator_depth} slices"
+        early = [need.name for stage in workflow.stages for need in stage.requires if need.when not in (LATE, MISSING)]
+        yield f"  ─▶ prefetcher: {workflow.loaders} loaders load {', '.join([workflow.source, *dict.fromkeys(early)])}"
+        yield f"     │ {workflow.prefetch_depth} slices"
     for stage in workflow.stages:
         yield from _component("─▶ ", stage)
         for need in stage.requires:
             size = "" if need.bytes is None else f", about {shown_size(need.bytes)} a slice"
-            yield f"       requires {need.name} ({' → '.join(need.path)}): {need.when}, {need.why}{size}"
-        for wait in stage.waits:
-            yield f"       waits {wait}"
-        yield f"     │ {stage.depth} slices"
-    yield "  ─▶ committer"
+            when = f"{need.when}, {need.why}" if pipelined or need.when == MISSING else "loaded at this stage"
+            yield f"       requires {need.name} ({' → '.join(need.path)}): {when}{size}"
+        if pipelined:
+            yield from (f"       waits {wait}" for wait in stage.waits)
+            yield f"     │ {stage.depth} slices"
+    if pipelined:
+        yield "  ─▶ committer"
     if workflow.drop:
         yield f"  dropped at the end: {', '.join(workflow.drop)}"
 
@@ -104,26 +111,23 @@ def _mermaid(found: Plan) -> Iterator[str]:
     yield "graph LR"
     for number, workflow in enumerate(found.workflows):
         stages = {stage.name: f"w{number}s{position}" for position, stage in enumerate(workflow.stages)}
-        yield f'  subgraph w{number}["{_escaped(workflow.name)}"]'
-        yield f'  w{number}g(["{_escaped(workflow.generator.name)}"])'
-        yield f'  w{number}p["prefetcher<br/>{workflow.loaders} loaders"]'
-        yield from (f'  {key}["{_escaped(name)}"]' for name, key in stages.items())
-        yield f'  w{number}c(["committer"])'
-        yield f"  w{number}g -->|{workflow.generator_depth}| w{number}p"
-        before, depth = f"w{number}p", workflow.prefetch_depth
-        for stage in workflow.stages:
-            yield f"  {before} -->|{depth}| {stages[stage.name]}"
-            before, depth = stages[stage.name], stage.depth
-        yield f"  {before} -->|{depth}| w{number}c"
+        yield f"  subgraph w{number}[{quoted(workflow.name)}]"
+        yield f"  w{number}g([{quoted(workflow.generator.name)}])"
+        yield from (f"  {key}[{quoted(name)}]" for name, key in stages.items())
+        actors = [(f"w{number}g", workflow.generator_depth)]
+        actors += [(stages[stage.name], stage.depth) for stage in workflow.stages]
+        if workflow.mode == "pipelined":
+            yield f'  w{number}p["prefetcher<br/>{workflow.loaders} loaders"]'
+            yield f'  w{number}c(["committer"])'
+            actors.insert(1, (f"w{number}p", workflow.prefetch_depth))
+            actors.append((f"w{number}c", 0))
+        for (before, depth), (after, _) in itertools.pairwise(actors):
+            yield f"  {before} -->{f'|{depth}|' if workflow.mode == 'pipelined' else ''} {after}"
         for stage in workflow.stages:
             for need in stage.requires:
                 if need.maker is not None:
-                    yield f"  {stages[need.maker]} -.->|{_escaped(need.name)}| {stages[stage.name]}"
+                    yield f"  {stages[need.maker]} -.->|{quoted(need.name)}| {stages[stage.name]}"
         yield "  end"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _slices(workflow: PlannedWorkflow) -> str:

@@ -164,11 +164,16 @@ def _same(one: Any, other: Any) -> bool:
     if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     if not one.shape:
-        return bool(_bytes(one[()]) == _bytes(other[()]))
+        return bool(_plain(one[()]) == _plain(other[()]))
     parts = (slice(start, start + _ROWS) for start in range(0, one.shape[0], _ROWS))
-    return all(_bytes(one[part]) == _bytes(other[part]) for part in parts)
+    return all(_plain(one[part]) == _plain(other[part]) for part in parts)
 
 
-def _bytes(values: Any) -> Any:
+def _plain(values: Any) -> Any:
+    """What can be compared: nan is the same as nan, and what lies between fields doesn't count."""
     array = np.asarray(values)
-    return array.tolist() if array.dtype.hasobject else array.tobytes()
+    if array.dtype.names is not None:
+        return [_plain(array[name]) for name in array.dtype.names]
+    if not array.dtype.hasobject:
+        return array.tobytes()
+    return [_plain(each) if isinstance(each, np.ndarray) else each for each in array.flat]

@@ -1,12 +1,26 @@
-"""What commands print: texts, JSON, sizes."""
+"""What commands are given, and print: one input; texts, JSON, diagrams, sizes."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from typing import Any
 
 import msgspec
+
+from h5flow.errors import UsageError
+
+# What ends a text in mermaid, or is taken for HTML, an entity, markdown or a formula.
+_MEANT = re.compile(r'["&<>#;`\\\x00-\x1f\x7f\ud800-\udfff]')
+
+
+def single(source: str | None) -> str | None:
+    """An input that is one file. Raises `UsageError` for a pattern of several."""
+    if source is not None and any(sign in source for sign in "*?["):
+        raise UsageError(f"input '{source}' is a pattern: give one of its files, -i FILE")
+    return source
 
 
 def show(text: str) -> None:
@@ -20,7 +34,20 @@ def show(text: str) -> None:
 
 def as_json(value: Any) -> str:
     """Structures as JSON for people and programs."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    try:
+        return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value), indent=2)  # the name of a file, say, that is no text, as it is
+
+
+def printable(line: str) -> str:
+    """A line with escapes for what isn't printed but obeyed, such as the end of a line in a name."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+
+def quoted(*lines: str) -> str:
+    """Lines as the text of a box or of an arrow in a mermaid diagram, whatever is in them."""
+    return '"' + "<br/>".join(_MEANT.sub(lambda found: f"#{ord(found[0])};", line) for line in lines) + '"'
 
 
 def shown_size(size: int) -> str:

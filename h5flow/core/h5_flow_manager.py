@@ -34,6 +34,7 @@ from h5flow.runtime.tracing import Tracer, acting_at
 from h5flow.runtime.worker import Worker
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import FileOpened
+from h5flow.telemetry.standard import keep_records_told
 from h5flow.telemetry.state import RunState
 from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format_requirements, get_class
 from h5flow.workflow.sizes import parse_size
@@ -255,6 +256,7 @@ class H5FlowManager:
         SIGINT or SIGTERM the slices in flight are finished, on a second it stops at once; both raise `Stopped`.
         """
         ranks = self.data_manager.ranks
+        keep_records_told()
         try:
             with stopped_by_signals() as stop:
                 if ranks is not None:
@@ -457,6 +459,7 @@ class H5FlowManager:
 
     def _located(self, position: int | None, where: Where, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Make a call of a component, on its thread; an error that it raises says where it happened."""
+        keep_records_told()
         try:
             if position is None:
                 return call(*args, **kwargs)

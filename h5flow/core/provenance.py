@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 
 from h5flow import __version__
+from h5flow.telemetry.encoding import encodable
 from h5flow.workflow import WorkflowConfig
 
 #: The group of all runs, and how that of each is called.
@@ -122,7 +123,7 @@ class Provenance:
                 started=_now(),
                 host=socket.gethostname(),
                 ranks=self._ranks,
-                folder=str(Path.cwd()),
+                folder=encodable(str(Path.cwd())),
                 command=_json(sys.argv),
                 arguments=_json(self._arguments),
                 inputs=_json(self._inputs),
@@ -132,7 +133,7 @@ class Provenance:
         text = resolved(config)
         file.set_attrs(
             self._workflow,
-            name=config.name,
+            name=encodable(config.name),
             text=text,
             sha256=hashlib.sha256(text.encode()).hexdigest(),
             components=_json(components),
@@ -204,28 +205,42 @@ _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(
 
 def read(file: h5py.File) -> list[RunRecord]:
     """The jobs that have made a file, in order. What is missing, or isn't as it should be, is left out."""
-    top = file.get(TOP)
-    if not isinstance(top, h5py.Group):
-        return []
-    found = []
-    for name in sorted(name for name in top if name.startswith("run_")):
-        group = top[name]
-        if isinstance(group, h5py.Group) and "run_id" in group.attrs:
-            # Whoever has a dataset of the same name has it beside them.
-            parts = [each for each in group if each.startswith("workflow_") and "sha256" in group[each].attrs]
-            workflows = [_record(group[each], WorkflowRecord) for each in sorted(parts, key=_number)]
-            found.append(_record(group, RunRecord, workflows=workflows))
+    top = _member(file, TOP)
+    names = sorted(name for name in top if name.startswith("run_")) if top is not None else []
+    groups = [group for name in names if (group := _member(top, name)) is not None and "run_id" in group.attrs]
+    return [run for group in groups if (run := _run(group)) is not None]
+
+
+def _run(group: h5py.Group) -> RunRecord | None:
+    # Whoever has a dataset of the same name has it beside them.
+    names = sorted((name for name in group if name.startswith("workflow_")), key=_number)
+    parts = [part for name in names if (part := _member(group, name)) is not None and "sha256" in part.attrs]
+    workflows = [record for part in parts if (record := _record(part, WorkflowRecord)) is not None]
+    found: RunRecord | None = _record(group, RunRecord, workflows=workflows)
     return found
 
 
+def _member(group: h5py.Group, name: str) -> h5py.Group | None:
+    """A group in a group, `None` where there is something else, or a link that leads nowhere."""
+    try:
+        found = group.get(name)
+    except (KeyError, OSError, RuntimeError):
+        return None
+    return found if isinstance(found, h5py.Group) else None
+
+
 def _record(group: h5py.Group, kind: type[Any], **more: Any) -> Any:
+    """What the attributes of a group say, `None` where that is no such record."""
     values: dict[str, Any] = dict(more)
-    for field in msgspec.structs.fields(kind):
-        if field.name in group.attrs:
-            value = group.attrs[field.name]
-            plain = value.item() if isinstance(value, np.generic) else value
-            values[field.name] = json.loads(value) if field.name in _STRUCTURED else plain
-    return msgspec.convert(msgspec.to_builtins(values), kind)
+    try:
+        for field in msgspec.structs.fields(kind):
+            if field.name in group.attrs:
+                value = group.attrs[field.name]
+                plain = value.item() if isinstance(value, np.generic) else value
+                values[field.name] = json.loads(value) if field.name in _STRUCTURED else plain
+        return msgspec.convert(msgspec.to_builtins(values), kind)
+    except (OSError, TypeError, ValueError):  # of attributes of another kind, or damaged ones
+        return None
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -248,7 +263,11 @@ def _record_of_file(path: str) -> InputRecord:
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    plain = msgspec.to_builtins(value, enc_hook=str)
+    try:
+        return msgspec.json.encode(plain).decode()
+    except UnicodeEncodeError:
+        return json.dumps(plain)  # the name of a file, say, that is no text, as it is
 
 
 def _now() -> str:

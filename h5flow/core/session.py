@@ -101,7 +101,7 @@ def session(
 @contextmanager
 def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     from h5flow.telemetry.log_file import LogFile
-    from h5flow.telemetry.standard import printing_told, records_told
+    from h5flow.telemetry.standard import keep_records_told, printing_told, records_told
     from h5flow.telemetry.ticker import QUEUES, Ticker, tell_queues
 
     level = logging.getLevelNamesMapping()[level_name.upper()]
@@ -112,7 +112,8 @@ def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     journal.measured = True
     add_sink(file)
     try:
-        with records_told(level), printing_told(), Ticker(journal, [(QUEUES, tell_queues)]).running():
+        dues = [(QUEUES, tell_queues), (0.0, lambda _: keep_records_told())]
+        with records_told(level), printing_told(), Ticker(journal, dues).running():
             yield
     finally:
         remove_sink(file)

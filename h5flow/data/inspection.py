@@ -43,22 +43,35 @@ class FileFacts(msgspec.Struct, frozen=True):
     datasets: tuple[DatasetFacts, ...]
     references: tuple[ReferenceFacts, ...]
     links: tuple[tuple[str, str], ...]
+    #: What can't be read, and why, as in a file that is damaged.
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+#: What h5py raises for an object that is damaged, or of a kind that it doesn't know.
+UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def inspected(file: h5py.File, path: str, hidden: str) -> FileFacts:
     """What is in an open file, but for the group `hidden`."""
-    datasets, references, links = [], [], []
+    datasets, references, links, unreadable = [], [], [], []
     for where, found in _objects(file, hidden):
         if isinstance(found, str):
             links.append((where, found))
-        elif isinstance(found, h5py.Dataset) and where.rpartition("/")[2] == "ref_region" and "ref" in found.attrs:
             continue
-        elif isinstance(found, h5py.Dataset) and layout.is_reference(f"/{where}") and "dset0" in found.attrs:
-            references.append(_reference(file, found))
-        elif isinstance(found, h5py.Dataset):
-            datasets.append(_dataset(where, found))
+        try:
+            if isinstance(found, Exception):
+                raise found
+            if not isinstance(found, h5py.Dataset) or _is_region_table(where, found):
+                continue
+            if _is_reference(where, found):
+                references.append(_reference(file, found))
+            else:
+                datasets.append(_dataset(where, found))
+        except UNREADABLE as error:
+            # Texts of a KeyError are in quotes.
+            unreadable.append((where, str(error.args[0] if isinstance(error, KeyError) and error.args else error)))
     size = Path(path).stat().st_size
-    return FileFacts(path, size, tuple(datasets), tuple(references), tuple(links))
+    return FileFacts(path, size, tuple(datasets), tuple(references), tuple(links), tuple(unreadable))
 
 
 def opened(path: str) -> h5py.File:
@@ -67,9 +80,13 @@ def opened(path: str) -> h5py.File:
 
 
 def _objects(file: h5py.File, hidden: str) -> Any:
-    """Path and object of all that is in a file, each object once; soft and external links as texts."""
+    """Path and object of all that is in a file, each object once; soft and external links as texts, errors as such."""
     seen: set[Any] = set()
-    todo = [("", file["/"])]
+    try:
+        todo: list[tuple[str, Any]] = [("", file["/"])]
+    except UNREADABLE as error:
+        yield "/", error
+        return
     while todo:
         where, found = todo.pop()
         if isinstance(found, h5py.Group):
@@ -77,25 +94,44 @@ def _objects(file: h5py.File, hidden: str) -> Any:
             if (mark.fileno, mark.addr) in seen:
                 continue
             seen.add((mark.fileno, mark.addr))
-            for name in sorted(found, reverse=True):
+            try:
+                names = sorted(found, key=str, reverse=True)  # a name that is no text is in bytes
+            except UNREADABLE as error:
+                yield f"{where}/".lstrip("/") or "/", error
+                continue
+            for name in names:
                 path = f"{where}/{name}".lstrip("/")
-                if path == hidden:
-                    continue
-                link = found.get(name, getlink=True)
-                if isinstance(link, h5py.ExternalLink):
-                    todo.append((path, f"{link.filename}:{link.path}"))
-                elif isinstance(link, h5py.SoftLink):
-                    todo.append((path, str(link.path)))
-                else:
-                    todo.append((path, found[name]))
+                member = _member(found, name)
+                if path != hidden or isinstance(member, Exception):
+                    todo.append((path, member))
         if where:
             yield where, found
+
+
+def _member(group: h5py.Group, name: str) -> Any:
+    """An object, or where a link leads, or why it can't be had."""
+    try:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            return f"{link.filename}:{link.path}"
+        return str(link.path) if isinstance(link, h5py.SoftLink) else group[name]
+    except UNREADABLE as error:
+        return error
+
+
+def _is_region_table(where: str, found: h5py.Dataset) -> bool:
+    return where.rpartition("/")[2] == "ref_region" and "ref" in found.attrs
+
+
+def _is_reference(where: str, found: h5py.Dataset) -> bool:
+    return layout.is_reference(f"/{where}") and found.ndim == 2 and {"dset0", "dset1"} <= set(found.attrs)
 
 
 def _dataset(where: str, found: h5py.Dataset) -> DatasetFacts:
     creation = found.id.get_create_plist()
     filters = [creation.get_filter(number) for number in range(creation.get_nfilters())]
-    names = [found.compression or ""] if found.compression else [entry[3].decode() for entry in filters if entry[0] > 6]
+    packing = [entry[3].decode() for entry in filters if entry[0] > h5py.h5z.FILTER_FLETCHER32]
+    names = [found.compression] if found.compression else packing
     names += ["shuffle"] if found.shuffle else []
     shape = found.shape or ()
     return DatasetFacts(
@@ -133,7 +169,7 @@ def _text(value: Any) -> str:
 
 
 def type_name(dtype: Any) -> str:
-    """A type as it is shown to users: `{id: i8, samples: f4[64]}`."""
+    """A type as it is shown to users: `{id: i8, samples: f4[64], hits: i4[any]}`."""
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return f"{type_name(base)}[{', '.join(map(str, shape))}]"
@@ -141,6 +177,10 @@ def type_name(dtype: Any) -> str:
         return "{" + ", ".join(f"{name}: {type_name(dtype[name])}" for name in dtype.names) + "}"
     if h5py.check_string_dtype(dtype) is not None and dtype.hasobject:
         return "text"
+    if (several := h5py.check_vlen_dtype(dtype)) is not None:
+        return f"{type_name(several)}[any]"
+    if (reference := h5py.check_ref_dtype(dtype)) is not None:
+        return "region" if reference is h5py.RegionReference else "reference"
     if dtype.hasobject:
         return "object"
     order = ">" if dtype.byteorder == ">" else ""

@@ -30,6 +30,8 @@ Plot: TypeAlias = dict[str, Any]
 _BOTH = "both at once"
 _TICKS = {1e-6: "1 µs", 1e-5: "10 µs", 1e-4: "100 µs", 1e-3: "1 ms", 1e-2: "10 ms", 0.1: "100 ms", 1: "1 s", 10: "10 s"}
 _TICKS |= {100: "100 s", 1000: "1000 s", 10000: "10,000 s"}
+# An axis of names, also where these look like numbers.
+_NAMES: Plot = {"type": "category", "categoryorder": "array"}
 # What is done: name, colour.
 _KINDS = {
     "make": ("making slices", "@make"),
@@ -126,9 +128,9 @@ def _bars(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
     )
     for name, stage in slices.stages.items():
         began, load, run, write = (column[part] for column in (stage.began, stage.load, stage.run, stage.write))
-        spans.append(("load", [name] * len(part), began, load))
-        spans.append(("run", [name] * len(part), began + load, run))
-        spans.append(("write", [name] * len(part), began + load + run, write))
+        spans.append(("load", [_plain(name)] * len(part), began, load))
+        spans.append(("run", [_plain(name)] * len(part), began + load, run))
+        spans.append(("write", [_plain(name)] * len(part), began + load + run, write))
     data: list[Plot] = []
     for kind, (words, colour) in _KINDS.items():
         bars: dict[str, list[Any]] = {"y": [], "base": [], "x": [], "text": [], "customdata": [], "opacity": []}
@@ -162,7 +164,7 @@ def _bars(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
             )
     low, high = float(slices.began[part].min()), float(slices.ended[part].max())
     data.append(_both(workflow, low, high))
-    lines = [GENERATOR, *names, *slices.stages, _BOTH]
+    lines = [GENERATOR, *names, *map(_plain, slices.stages), _BOTH]
     end = {"type": "line", "x0": workflow.ended, "x1": workflow.ended, "yref": "paper", "y0": 0, "y1": 1}
     return data, {
         "shapes": [] if workflow.done is not None else [end | {"line": {"color": "@bad", "width": 2}}],
@@ -171,12 +173,7 @@ def _bars(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
         "height": 120 + 34 * len(lines),
         "dragmode": "pan",
         "xaxis": {"title": {"text": "seconds from the beginning of the job"}, "range": _seen(workflow, part)},
-        "yaxis": {
-            "categoryorder": "array",
-            "categoryarray": lines[::-1],
-            "fixedrange": True,
-            "range": [-0.6, len(lines) - 0.4],
-        },
+        "yaxis": _NAMES | {"categoryarray": lines[::-1], "fixedrange": True, "range": [-0.6, len(lines) - 0.4]},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
 
@@ -262,7 +259,7 @@ def _heat(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
         ahead = (slices.prefetch_began, slices.prefetch_began + slices.prefetch)
         lines["loading ahead"] = filled(ahead, edges) / threads
     for name, stage in slices.stages.items():
-        lines[name] = filled((stage.began, stage.ended), edges)
+        lines[_plain(name)] = filled((stage.began, stage.ended), edges)
     both = filled(overlaps(loading_spans(workflow), computing_spans(workflow)), edges)
     lines = {name: np.minimum(1.0, scale * line) for name, line in {**lines, _BOTH: both}.items()}
     names = list(lines)[::-1]
@@ -282,7 +279,7 @@ def _heat(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
     ], {
         "height": 110 + 30 * len(names),
         "xaxis": {"title": {"text": "seconds from the beginning of the job"}},
-        "yaxis": {"fixedrange": True},
+        "yaxis": {"type": "category", "fixedrange": True},
     }
 
 
@@ -316,7 +313,7 @@ def _queues(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": name,
+                "name": _plain(name),
                 "legendgroup": name,
                 "x": middle,
                 "y": [round(float(each), 3) for each in scale * filled(spans, edges)],
@@ -326,7 +323,7 @@ def _queues(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
                     "shape": "hvh",
                     "dash": "dot" if colour == "@muted" else "solid",
                 },
-                "hovertemplate": "%{y:.2g} slices<extra>" + _plain(name) + "</extra>",
+                "hovertemplate": "%{y:.2g} slices<extra>" + _in_template(name) + "</extra>",
             }
         )
         dots = [queue for queue in workflow.queues if queue.stats.queue == told.get(name)]
@@ -335,13 +332,13 @@ def _queues(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
                 {
                     "type": "scatter",
                     "mode": "markers",
-                    "name": name,
+                    "name": _plain(name),
                     "legendgroup": name,
                     "showlegend": False,
                     "x": [_round(queue.moment) for queue in dots],
                     "y": [queue.stats.occupancy for queue in dots],
                     "marker": {"color": colour, "size": 6},
-                    "hovertemplate": "%{y} in the queue<extra>" + _plain(name) + "</extra>",
+                    "hovertemplate": "%{y} in the queue<extra>" + _in_template(name) + "</extra>",
                 }
             )
     return data, {
@@ -385,7 +382,7 @@ def _boxes(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
             {
                 "type": "box",
                 "name": words,
-                "x": list(known),
+                "x": list(map(_plain, known)),
                 "lowerfence": low,
                 "q1": first,
                 "median": median,
@@ -406,7 +403,7 @@ def _boxes(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
         "boxgap": 0.25,
         "boxgroupgap": 0.2,
         "yaxis": {"type": "log", "tickvals": list(_TICKS), "ticktext": list(_TICKS.values())},
-        "xaxis": {"categoryorder": "array", "categoryarray": [GENERATOR, *slices.stages]},
+        "xaxis": _NAMES | {"categoryarray": [GENERATOR, *map(_plain, slices.stages)]},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
 
@@ -474,5 +471,10 @@ def _round(moment: float) -> float:
 
 
 def _plain(text: str) -> str:
-    """A text in which plotly finds neither tags nor variables."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "% {")
+    """A text in which plotly finds no tags."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _in_template(text: str) -> str:
+    """A text in which it finds no variables either."""
+    return _plain(text).replace("%{", "% {")

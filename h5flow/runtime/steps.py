@@ -83,7 +83,8 @@ class Done:
             return
         self.slices += 1
         if rows.start is not None and rows.stop is not None:
-            self.rows += max(0, rows.stop - rows.start)
+            # Plain numbers: generators have them from arrays, and what is counted is told as JSON.
+            self.rows += max(0, int(rows.stop) - int(rows.start))
 
 
 def checked_slice(rows: object, where: Where) -> slice:

@@ -6,6 +6,7 @@ Warnings, and what concerns more than a slice, are written at once.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ from h5flow.telemetry.events import VERDICTS, Event, Log
 from h5flow.telemetry.forks import renewed_in_forks
 from h5flow.telemetry.journal import Identity, Journal
 from h5flow.telemetry.rendering import Lines
+from h5flow.telemetry.turns import Turns
 
 #: Lines wait no longer than this to be written, in seconds.
 FLUSH = 0.5
@@ -60,9 +62,9 @@ class LogFile:
         self._is_fork = is_fork
         self._lines = Lines(self._add, readable=self._readable)
         self._gathered: list[bytes] = []
+        self._handed_over: list[bytes] = []
         self._size = 0
-        self._adding = threading.Lock()
-        self._writing = threading.Lock()
+        self._adding, self._writing = Turns(), Turns()
 
     def forked(self) -> None:
         """Go on in a fork, where nobody else writes; what was gathered before is its parent's to write."""
@@ -83,9 +85,10 @@ class LogFile:
         if self._descriptor is None:
             return
         # Structlog keeps no lock, and what it is bound to depends on the last event.
-        with self._adding:
-            self._lines.write(event, level, who)
-            size = self._size
+        if not self._adding.take(functools.partial(self._lines.write, event, level, who)):
+            self._wanted.set()  # others may be writing, and wait for what is added here
+            return
+        size = self._size
         rare = event.SHOWN is None and not isinstance(event, Log) and level >= logging.INFO
         if level >= logging.WARNING or rare or size > _TOO_MANY or self._is_fork:
             self.flush()
@@ -95,17 +98,12 @@ class LogFile:
     def write(self, text: str) -> None:
         """Add a text as it is."""
         if self._descriptor is not None:
-            with self._adding:
-                self._add(f"{text.rstrip()}\n".encode(errors="backslashreplace"))
+            self._adding.take(lambda: self._add(f"{text.rstrip()}\n".encode(errors="backslashreplace")))
             self.flush()
 
     def flush(self) -> None:
         """Write what has been gathered."""
-        with self._writing:
-            with self._adding:
-                gathered, self._gathered, self._size = self._gathered, [], 0
-            if self._descriptor is not None and gathered:
-                self._write(b"".join(gathered))
+        self._writing.take(self._write_gathered)
 
     def close(self) -> None:
         """Write everything, and end."""
@@ -115,12 +113,20 @@ class LogFile:
             if not self._is_fork:
                 self._thread.join()
             self.flush()
-            with self._writing:
-                self._shut()
+            self._writing.take(self._shut)
 
     def _add(self, line: bytes) -> None:
         self._gathered.append(line)
         self._size += len(line)
+
+    def _write_gathered(self) -> None:
+        self._adding.take(self._hand_over)
+        content, self._handed_over = b"".join(self._handed_over), []
+        if self._descriptor is not None and content:
+            self._write(content)
+
+    def _hand_over(self) -> None:
+        self._handed_over, self._gathered, self._size = self._gathered, [], 0
 
     def _write(self, content: bytes) -> None:
         assert self._descriptor is not None

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from h5flow.telemetry.encoding import encodable
 from h5flow.telemetry.forks import renewed_in_forks
 from h5flow.telemetry.journal import Journal
 from h5flow.telemetry.state import RunState
@@ -61,7 +62,7 @@ class Metrics:
             gauge = GaugeMetricFamily(name, text, labels=["rank"])
             gauge.add_metric([rank], value)
             yield gauge
-        states = {_text(workflow): state for workflow, state in self._journal.states().items()}
+        states = {encodable(workflow): state for workflow, state in self._journal.states().items()}
         for name, text, field in (
             ("h5flow_slices", "Slices that are done.", "slices"),
             ("h5flow_rows", "Rows of the source that are done.", "rows"),
@@ -95,7 +96,7 @@ def _of_actors(rank: str, states: dict[str, RunState]) -> Iterator[Metric]:
     for workflow, state in states.items():
         for actor, totals in state.actors.items():
             for kind in KINDS:
-                seconds.add_metric([rank, workflow, _text(actor), kind], getattr(totals, f"{kind}_s"))
+                seconds.add_metric([rank, workflow, encodable(actor), kind], getattr(totals, f"{kind}_s"))
     yield seconds
 
 
@@ -110,7 +111,7 @@ def _of_queues(rank: str, states: dict[str, RunState]) -> Iterator[Metric]:
     )
     for workflow, state in states.items():
         for queue in state.queues:
-            values = [rank, workflow, _text(queue.name)]
+            values = [rank, workflow, encodable(queue.name)]
             occupancy.add_metric(values, queue.occupancy)
             depth.add_metric(values, queue.depth)
             waited.add_metric([*values, "producer"], queue.put_wait)
@@ -118,11 +119,6 @@ def _of_queues(rank: str, states: dict[str, RunState]) -> Iterator[Metric]:
     yield occupancy
     yield depth
     yield waited
-
-
-def _text(name: str) -> str:
-    """A name that can be encoded: that of a file needn't be text."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 def registry_of(metrics: Metrics) -> CollectorRegistry:

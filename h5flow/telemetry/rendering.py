@@ -12,8 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from h5flow.telemetry.encoding import encoded
 from h5flow.telemetry.events import SCHEMA_VERSION, Event, Log, RunFailed, fields_of, worded
 from h5flow.telemetry.journal import Identity
 
@@ -146,25 +145,11 @@ class _Target:
         self.debug = self.info = self.warning = self.error = self.critical = write
 
 
-_encoder = msgspec.json.Encoder(enc_hook=str)
-
-
 def _as_json(_logger: WrappedLogger, method: str, fields: EventDict) -> bytes:
     name = fields.pop("event")
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     line = {"timestamp": f"{now[:-6]}Z", "level": method, "event": name, "schema_version": SCHEMA_VERSION, **fields}
-    try:
-        return _encoder.encode(line) + b"\n"
-    except UnicodeEncodeError:  # a file name, say, that is no text
-        return _encoder.encode(_encodable(line)) + b"\n"
-
-
-def _encodable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(item) for key, item in value.items()}
-    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
+    return encoded(line) + b"\n"
 
 
 def _shown(event: Event) -> dict[str, Any]:

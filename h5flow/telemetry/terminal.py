@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from h5flow.telemetry.forks import renewed_in_forks, speaking
 from h5flow.telemetry.journal import Identity, Journal, add_sink, remove_sink, speaker
 from h5flow.telemetry.rendering import Lines
 from h5flow.telemetry.standard import Records
+from h5flow.telemetry.turns import Turns
 
 Format = Literal["json", "console", "auto"]
 
@@ -35,7 +36,7 @@ class Terminal:
         self._rank = rank
         self._wanted = self._least = logging.WARNING
         self._quiet = False
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._muted = 0
         self._tells_progress = False
         self.format: Format = "auto"
@@ -44,7 +45,7 @@ class Terminal:
 
     def forked(self) -> None:
         """Go on in a fork."""
-        self._lock, self._lines = threading.Lock(), None
+        self._turns, self._lines = Turns(), None
 
     def set_up(self, level: int, quiet: bool) -> None:
         """Tell what is of a level; on plain success say nothing, if that shall be `quiet`."""
@@ -92,12 +93,16 @@ class Terminal:
         """Write the line of an event."""
         if isinstance(event, Log) and event.logger == "print":
             return  # it has been printed
-        with self._lock:
-            if self._lines is None:
-                is_terminal = sys.stderr.isatty()
-                readable = self.format == "console" or (self.format == "auto" and is_terminal)
-                self._lines = Lines(_write, readable=readable, colours=is_terminal)
-            self._lines.write(event, level, who)
+        # In the order in which others have both who print, or draw a live view.
+        with speaking:
+            self._turns.take(functools.partial(self._write, event, level, who))
+
+    def _write(self, event: Event, level: int, who: Identity) -> None:
+        if self._lines is None:
+            is_terminal = sys.stderr.isatty()
+            readable = self.format == "console" or (self.format == "auto" and is_terminal)
+            self._lines = Lines(_write, readable=readable, colours=is_terminal)
+        self._lines.write(event, level, who)
 
     def say(self, line: str, level: int = logging.INFO) -> None:
         """Say a line of the command's own, which isn't told otherwise."""
@@ -137,6 +142,6 @@ class Terminal:
 
 def _write(line: bytes) -> None:
     # Nobody may be reading any more.
-    with speaking, contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(line.decode())
         sys.stderr.flush()

@@ -18,11 +18,11 @@ from typing import IO, Any
 
 import msgspec
 
+from h5flow.telemetry.encoding import encoded
+
 #: Events wait no longer than this to be written, in seconds.
 FLUSH = 0.25
 _MANY = 1 << 18
-
-_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 def part_of(path: str, rank: int) -> str:
@@ -89,7 +89,7 @@ class Trace:
 
     def add(self, event: dict[str, Any]) -> None:
         """Add an event as it is."""
-        line = _encoder.encode(event) + b",\n"
+        line = encoded(event) + b",\n"
         with self._adding:
             self._gathered.append(line)
             self._size += len(line)
@@ -131,19 +131,24 @@ class Trace:
 def merge(path: str, size: int, *, keep: bool = False) -> None:
     """Make one trace of the parts of `size` ranks, which are removed unless they are to be kept. Raises `OSError`."""
     temporary = f"{path}.{os.getpid()}.tmp"
-    with contextlib.ExitStack() as stack:
-        parts = []
-        for rank in range(size):
-            with contextlib.suppress(FileNotFoundError):
-                parts.append(stack.enter_context(Path(part_of(path, rank)).open("rb")))
-        merged = stack.enter_context(Path(temporary).open("wb"))
-        merged.write(b'{"displayTimeUnit":"ms","traceEvents":[')
-        separator = b"\n"
-        for _, _, line in heapq.merge(*(_in_order(part, rank) for rank, part in enumerate(parts))):
-            merged.write(separator + line)
-            separator = b",\n"
-        merged.write(b"\n]}\n")
-    os.replace(temporary, path)  # noqa: PTH105
+    try:
+        with contextlib.ExitStack() as stack:
+            parts = []
+            for rank in range(size):
+                with contextlib.suppress(FileNotFoundError):
+                    parts.append(stack.enter_context(Path(part_of(path, rank)).open("rb")))
+            merged = stack.enter_context(Path(temporary).open("wb"))
+            merged.write(b'{"displayTimeUnit":"ms","traceEvents":[')
+            separator = b"\n"
+            for _, _, line in heapq.merge(*(_in_order(part, rank) for rank, part in enumerate(parts))):
+                merged.write(separator + line)
+                separator = b",\n"
+            merged.write(b"\n]}\n")
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise
     for rank in () if keep else range(size):
         with contextlib.suppress(FileNotFoundError):
             Path(part_of(path, rank)).unlink()

@@ -57,10 +57,74 @@ def test_what_else_can_be_wrong(folder, override, says):
     assert "Traceback" not in done.err
 
 
+def test_what_an_init_may_make_that_needs_rows_is_not_wrong(folder):
+    """The first stage looks at rows of the input before it makes its dataset; the check has none."""
+    folder.write(
+        "looks.py",
+        """
+        from h5flow.core import H5FlowStage
+
+        class Looks(H5FlowStage):
+            def init(self, source_name):
+                if not self.data_manager['raw', :]['id'].any():
+                    raise ValueError('no ids')
+                self.data_manager.create_dset('looked', 'f4')
+
+        class Next(H5FlowStage):
+            pass
+        """,
+    )
+    folder.write(
+        "looks.yaml",
+        """\
+        flow: {source: raw, stages: [looks, next]}
+        looks: {classname: Looks, path: looks, requires: [hits]}
+        next: {classname: Next, path: looks, requires: [looked]}
+        """,
+    )
+    done = check(folder, workflow="looks.yaml")
+    assert done.code == 0, done
+    assert "its init could not be tried without rows: stage 'looks'" in done.err
+    assert "not wrong if an init that could not be tried makes it: looks.yaml:3:" in done.err
+    assert folder.run("looks.yaml", "-i", "in.h5", "-o", "looks.h5").code == 0
+
+
+def test_mistakes_of_stages_with_quotes_in_their_names_have_their_lines(folder):
+    folder.write(
+        "quotes.yaml",
+        """\
+        flow: {source: raw, stages: ["it's'"]}
+        "it's'":
+          {classname: Sum, path: mine, requires: [hits, none]}
+        """,
+    )
+    done = check(folder, workflow="quotes.yaml")
+    assert done.code == 2
+    assert done.err.startswith("h5flow-async: quotes.yaml:3:49: it's'.requires[1]: dataset 'none' isn't there")
+
+
+def test_a_pattern_of_inputs(folder):
+    done = check(folder, "-i", "*.h5")
+    assert done.code == 2
+    assert "input '*.h5' is a pattern: give one of its files" in done.err
+
+
 def test_an_input_that_is_missing(folder):
     done = folder.run("check", "workflow.yaml", "-i", "gone.h5")
     assert done.code == 2
     assert "'gone.h5' doesn't exist" in done.err
+
+
+def test_an_input_whose_objects_have_several_names(folder):
+    with h5py.File(folder.path / "in.h5", "a") as file:
+        file["raw/all"] = file["/"]
+        file["again/data"] = file["calib/data"]
+        file["soft"] = h5py.SoftLink("/")
+    folder.write(
+        "workflow.yaml", "flow: {source: raw, stages: [sum]}\nsum: {classname: Sum, path: mine, requires: [again]}\n"
+    )
+    done = check(folder)
+    assert done.code == 0, done
 
 
 def beyond(file):

@@ -138,6 +138,47 @@ def test_files_that_were_not_made_by_us(folder):
     assert folder.run("inspect", "odd.h5").code == 0
 
 
+def test_what_can_not_be_read_is_said_and_the_rest_is_shown(folder):
+    with h5py.File(folder.path / "odd.h5", "w") as file:
+        file["whole/data"] = np.zeros(4)
+        file["broken/data"] = np.zeros(4)
+        h5py.h5g.create(file.create_group("group").id, b"\xff")  # no text
+        # Like references, and like what made a file, but for what these say.
+        file["whole/ref/broken/ref"] = np.zeros((2, 2), "u4")
+        file["whole/ref/broken/ref"].attrs["dset0"] = "/whole/data"
+        file.create_group("h5flow/run_0001").attrs["run_id"] = "x"
+        file.create_group("h5flow/run_0002").attrs.update(run_id=5, status=[1, 2], inputs="{")
+        file["h5flow/run_0003"] = h5py.SoftLink("/nowhere")
+        place = h5py.h5o.get_info(file["broken"].id).addr
+    content = bytearray((folder.path / "odd.h5").read_bytes())
+    content[place : place + 8] = b"\xff" * 8
+    (folder.path / "odd.h5").write_bytes(content)
+    report = told(folder, "odd.h5")
+    assert {each["path"] for each in report["file"]["datasets"]} == {"whole", "/whole/ref/broken/ref"}
+    (broken, why), (group, _) = report["file"]["unreadable"]
+    assert (broken, group) == ("broken", r"group/b'\xff'")
+    assert why in folder.run("inspect", "odd.h5").out
+    assert report["runs"] == []
+
+
+def test_kinds_of_types_and_what_they_are_packed_with(folder):
+    with h5py.File(folder.path / "odd.h5", "w") as file:
+        file.create_dataset("hits", shape=3, dtype=[("ids", h5py.vlen_dtype("i4")), ("text", h5py.string_dtype())])
+        file.create_dataset("to", shape=3, dtype=h5py.ref_dtype)
+        file.create_dataset("part", shape=3, dtype=h5py.regionref_dtype)
+        file.create_dataset("packed", data=np.arange(1000), scaleoffset=0)
+    found = {each["path"]: each for each in told(folder, "odd.h5")["file"]["datasets"]}
+    types = {path: each["type"] for path, each in found.items()}
+    assert types == {"/hits": "{ids: i4[any], text: text}", "/to": "reference", "/part": "region", "/packed": "i8"}
+    assert found["/packed"]["compression"] == "scaleoffset"
+
+
+def test_names_end_no_lines(folder):
+    with h5py.File(folder.path / "odd.h5", "w") as file:
+        file["a\nb\x1b[31m/data"] = np.zeros(4)
+    assert r"a\nb\x1b[31m" in folder.run("inspect", "odd.h5").out
+
+
 @pytest.mark.parametrize("what", ["missing", "text", "cut"])
 def test_what_is_no_file(reco, what):
     content = (reco.path / "out.h5").read_bytes()

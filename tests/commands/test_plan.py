@@ -101,7 +101,26 @@ def test_text_and_diagram(folder):
     assert "│ 7 slices" in text
     diagram = folder.run("plan", "chain.yaml", "-i", "in.h5", "--format", "mermaid").out
     assert "w0s1 -->|7| w0s2" in diagram
-    assert "w0s0 -.->|reco/sums| w0s1" in diagram
+    assert 'w0s0 -.->|"reco/sums"| w0s1' in diagram
+
+
+def test_sequential_mode_has_no_queues(folder):
+    arguments = ("plan", "workflow.yaml", "-i", "in.h5", "--set", "runtime.mode=sequential")
+    text = folder.run(*arguments).out
+    assert "workflow.yaml, sequential" in text
+    assert "requires hits (hits): loaded at this stage" in text
+    assert not any(word in text for word in ("prefetcher", "│", "committer", "early", "in flight"))
+    diagram = folder.run(*arguments, "--format", "mermaid").out
+    assert "  w0g --> w0s0" in diagram.splitlines()
+    assert "prefetcher" not in diagram
+
+
+def test_what_components_print_is_not_part_of_it(folder):
+    folder.write("mine.py", (folder.path / "mine.py").read_text() + "print('{')\n")
+    done = folder.run("plan", "workflow.yaml", "-i", "in.h5", "--format", "json")
+    assert done.code == 0, done
+    assert [workflow["name"] for workflow in json.loads(done.out)["workflows"]] == ["workflow.yaml"]
+    assert done.err == "{\n"
 
 
 def test_the_second_workflow_sees_what_the_first_one_makes(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 
@@ -44,6 +45,49 @@ def test_what_is_different_is_said(reco):
     assert "input 'in.h5': " in done.err
     assert "rerun: dataset '/reco/sums/data' differs" in done.err
     assert done.code == 1
+
+
+def test_rows_of_all_kinds_are_compared(reco):
+    """Of variable length, with texts and nan, and with bytes between fields that are never written."""
+    reco.write(
+        "kinds.py",
+        """
+        import h5py
+        import numpy as np
+        from h5flow.core import H5FlowStage
+
+        MIXED = np.dtype([('few', 'i1'), ('many', 'f8', 2)], align=True)
+        TEXTS = np.dtype([('q', 'f4'), ('text', h5py.string_dtype())])
+
+        class Kinds(H5FlowStage):
+            def __init__(self, last=2.0, **params):
+                super().__init__(**params)
+                self.last = last
+
+            def write(self, name, dtype, values):
+                self.data_manager.create_dset(name, dtype)
+                rows = self.data_manager.reserve_data(name, len(values))
+                self.data_manager.write_data(name, rows, values)
+
+            def finish(self, source_name):
+                lists = np.empty(3, object)
+                lists[:] = [np.zeros(0, 'f4'), np.array([1, np.nan], 'f4'), np.array([self.last], 'f4')]
+                self.write('lists', h5py.vlen_dtype('f4'), lists)
+                self.write('texts', TEXTS, np.array([(np.nan, 'ü'), (1, '')], TEXTS))
+                mixed = np.frombuffer(np.random.default_rng().bytes(3 * MIXED.itemsize), MIXED).copy()
+                mixed['few'], mixed['many'] = 1, np.nan
+                self.write('mixed', MIXED, mixed)
+        """,
+    )
+    reco.write("kinds.yaml", "flow: {source: raw, stages: [kinds]}\nkinds: {classname: Kinds, path: kinds}\n")
+    assert reco.run("kinds.yaml", "-i", "in.h5", "-o", "kinds.h5").code == 0
+    done = rerun(reco, "--compare", file="kinds.h5")
+    assert done.code == 0, done
+    module = reco.path / "kinds.py"
+    module.write_text(module.read_text().replace("last=2.0", "last=3.0"))
+    done = rerun(reco, "--compare", "--overwrite", file="kinds.h5")
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if "differs" in line] == ["rerun: dataset '/lists/data' differs"]
 
 
 def test_an_input_that_was_touched(reco):
@@ -89,3 +133,19 @@ def test_what_was_run_again(reco):
     done = reco.run("inspect", "third.h5")
     assert "workflow.yaml (in again.h5), done" in done.out
     assert done.out.count("(in ") == 1
+
+
+def test_files_whose_names_are_no_text(reco):
+    """As UTF-8, that is: old folders have names in Latin-1."""
+    for name in ("in.h5", "workflow.yaml"):
+        (reco.path / name).rename(reco.path / os.fsdecode(b"\xfc" + name.encode()))
+    source, workflow, trace, out = (os.fsdecode(b"\xfc" + name) for name in (b"in.h5", b"workflow.yaml", b"t", b"o"))
+    done = reco.run(workflow, workflow, "-i", source, "-o", out, "--trace", trace, "--log-dir", os.fsdecode(b"\xfc"))
+    assert done.code == 0, done
+    assert json.loads((reco.path / trace).read_text())["traceEvents"]
+    for kind in ("text", "json", "mermaid"):
+        assert reco.run("inspect", out, "--format", kind).code == 0
+    assert json.loads(reco.run("inspect", out, "--format", "json").out)["runs"][0]["inputs"][0]["path"] == source
+    done = rerun(reco, "--compare", file=out)
+    assert done.code == 0, done
+    assert "nothing is different" in done.err

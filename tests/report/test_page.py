@@ -109,7 +109,7 @@ def test_pictures_have_what_slices_did(tmp_path):
     assert np.allclose(ahead["base"], 0.1 * np.arange(30) + 0.012)
     assert np.allclose(ahead["x"], 0.03)
     assert set(ahead["y"]) == {"loader 1"}
-    assert sorted(set(bars["running"]["y"])) == sorted({NASTY, "plain"})
+    assert sorted(set(map(html.unescape, bars["running"]["y"]))) == sorted({NASTY, "plain"})
     # Slice n is loaded ahead from 12 to 42 ms, while slice n - 1 runs from 20 to 40 ms.
     both = bars["loading and computing at once"]
     covered = np.array(both["x"]).sum()
@@ -125,7 +125,7 @@ def test_pictures_have_what_slices_did(tmp_path):
     assert covered == pytest.approx((loading & computing).sum() * 0.0005, abs=0.03)
     assert covered > 0.5
     assert [len(heat.data[0]["z"][0]) for heat in at_work.variants] == [300] * 3
-    assert {line["name"] for line in waiting.variants[0].data} == {
+    assert {html.unescape(line["name"]) for line in waiting.variants[0].data} == {
         "for a loader",
         f"for {NASTY}",
         "for plain",
@@ -246,6 +246,29 @@ class TestInBrowser:
         assert (max(map(int, re.findall(r"\d+", dark)[:3])) < 60) == (scheme == "dark")
         ink = browser.execute_script("return getComputedStyle(document.querySelector('.plot .xtitle')).fill")
         assert (max(map(int, re.findall(r"\d+", ink)[:3])) > 140) == (scheme == "dark")
+
+    @needs_plotly
+    def test_names_are_shown_as_they_are(self, browser, tmp_path):
+        """Also those in which plotly would see tags, or numbers."""
+        names = ["a <b>bold</b> name", "&lt;", "1", "20"]
+        log = ByHand(tmp_path, 0, 1).begin(names)
+        for number in range(10):
+            began = 0.1 * number
+            stages = {name: stage(began + 0.02 * place, run=0.02, wait=0.01) for place, name in enumerate(names)}
+            log.slice(number, began, began + 0.1, stages, generator=0.01)
+        log.write()
+        run = read_run(str(tmp_path / RUN))
+        path = tmp_path / "page.html"
+        path.write_text(page(run, judged(run)))
+        opened(browser, path)
+        shown = browser.execute_script(
+            "return [...document.querySelectorAll('.plot')].map(plot =>"
+            " [...plot.querySelectorAll('.ytick text, .xtick text, .legendtext')].map(text => text.textContent))"
+        )
+        bars, heat, waiting, boxes = shown
+        for texts in (bars, heat, boxes):
+            assert {"generator", *names} <= set(texts)
+        assert {f"for {name}" for name in names} <= set(waiting)
 
     def test_another_rank_can_be_chosen(self, browser, text, tmp_path):
         path = tmp_path / "page.html"

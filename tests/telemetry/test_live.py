@@ -202,3 +202,30 @@ def test_elsewhere_the_line_is_for_people_where_that_is_wanted(often):
 
 def test_elsewhere_none_who_wants_none(often):
     assert often(*SLOW, arguments=("-q",)) == []
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(200, 60), (80, 24), (72, 10), (71, 10), (40, 10)])
+def test_as_much_of_it_as_there_is_room_for(columns, lines):
+    """Who is waited for among them, though there are many actors before it, and lines aren't broken."""
+    from rich.console import Console
+
+    from h5flow.telemetry.live import drawn
+    from h5flow.telemetry.pace import ActorPace, Pace
+
+    names = ["generator", "prefetcher", *(f"stage with a long name {number}" for number in range(30)), "w", "committer"]
+    actors = tuple(
+        ActorPace(name=name, busy=0.9 if name == "w" else 0.01 * place, occupancy=3, depth=4, is_bottleneck=name == "w")
+        for place, name in enumerate(names)
+    )
+    pace = Pace(60, 875, 6000, 12.0, 32.2, 3225.0, 25.0, 14, 3 << 20, actors)
+    console = Console(width=columns, height=lines, force_terminal=False)
+    with console.capture() as capture:
+        console.print(drawn(pace, "a-workflow-with-a-long-name.yaml", *console.size))
+    shown = [line.rstrip() for line in capture.get().splitlines()]
+    assert len(shown) == min(lines - 1, 2 + len(names))
+    (waited_for,) = [line for line in shown if "◀" in line]
+    assert waited_for.split()[0] == "w"
+    assert "90% busy" in waited_for
+    assert "3/4" in waited_for
+    missing = 2 + len(names) - len(shown)
+    assert (f"  … and {missing + 1} that are less busy" == shown[-1]) is (missing > 0)

@@ -53,6 +53,47 @@ class TestLinesOfUsers:
         assert {line["stage"] for line in lines} == {"second"}
         assert "printed" not in ended.err
 
+    @MODES
+    def test_that_are_printed_without_an_end_belong_to_who_has_begun_them(self, told, folder, mode):
+        with (folder / "parts.py").open("a") as file:
+            file.write(
+                "\nprint('at import')\n"
+                "class Dots(Work):\n"
+                "    def work(self, source_name, source_slice, cache):\n"
+                "        print(source_slice.start, end=' ')\n"
+                "        print('of', self.name, end='')\n"
+                "    def finish(self, source_name):\n"
+                "        print('end', end='')\n"
+            )
+        ended = told(f"runtime.mode={mode}", "first.classname=Dots", "second.classname=Dots")
+        lines = [line for line in ended.of("log") if line["logger"] == "print"]
+        first, *printed = ((line["message"], line["stage"]) for line in lines if line["slice_index"] is None)
+        assert first == ("at import", None)
+        assert printed == [("end", "first"), ("end", "second")]
+        on_slices = [line for line in lines if line["slice_index"] is not None]
+        assert len(on_slices) == 24
+        assert all(line["message"] == f"{line['start']} of {line['stage']}" for line in on_slices)
+
+    @pytest.mark.parametrize(
+        "configures",
+        [
+            "logging.basicConfig(force=True, level=logging.INFO, stream=sys.stdout)",
+            "import logging.config; logging.config.dictConfig({'version': 1, 'disable_existing_loggers': False,"
+            " 'handlers': {'own': {'class': 'logging.StreamHandler'}},"
+            " 'root': {'handlers': ['own'], 'level': 'INFO'}})",
+        ],
+    )
+    @pytest.mark.parametrize("where", ["import", "init"])
+    def test_are_there_where_a_module_configures_logging_for_itself(self, told, folder, configures, where):
+        with (folder / "parts.py").open("a") as file:
+            body = "    def init(self, source_name):\n        super().init(source_name)\n        "
+            file.write(f"\n{configures}\n" if where == "import" else f"\nclass Own(Work):\n{body}{configures}\n")
+        ended = told("second.params.says=[log]", *(["first.classname=Own"] if where == "init" else []))
+        assert ended.code == 0, ended
+        messages = [line["message"] for line in ended.of("log") if line["logger"] == "user.module"]
+        assert sum(message.startswith("at ") for message in messages) == 12
+        assert "init of second" in messages
+
     def test_of_errors_have_their_traceback(self, told):
         ended = told("first.params.says=[error]")
         lines = [line for line in ended.of("log") if line["exception"]]
@@ -66,6 +107,29 @@ class TestLinesOfUsers:
         assert len(lines) == 12
         assert {line["stage"] for line in lines} == {None}
         assert {line["workflow"] for line in lines} == {"workflow.yaml"}
+
+    @pytest.mark.parametrize("log", [True, False])
+    def test_of_finalisers_that_run_while_something_is_told(self, told, folder, log):
+        """Garbage is collected anywhere, so also by a thread that is writing a line, and logs on its own."""
+        with (folder / "parts.py").open("a") as file:
+            file.write(
+                "\nclass Garbage(Work):\n"
+                "    def work(self, source_name, source_slice, cache):\n"
+                "        for number in range(200):\n"
+                "            Node()\n"
+                "            log.warning('number %d', number)\n"
+                "\nclass Node:\n"
+                "    def __init__(self):\n"
+                "        self.me = self\n"
+                "    def __del__(self):\n"
+                "        log.warning('gone')\n"
+            )
+        ended = told("first.classname=Garbage", "second.classname=Garbage", log=log)
+        assert ended.code == 0, ended
+        lines = ended.lines if log else [json.loads(line) for line in ended.err.splitlines() if line.startswith("{")]
+        said = [line["message"] for line in lines if line["event"] == "log"]
+        assert [said.count(f"number {number}") for number in (0, 199)] == [24, 24]
+        assert said.count("gone") > 1000
 
     def test_below_the_level_are_not_there(self, told):
         ended = told("logging.level=warning", "first.params.says=[log, warn]")
@@ -105,6 +169,19 @@ class TestTheRun:
         assert ended.code == 0
         (line,) = (line for line in ended.of("log") if line["level"] == "warning")
         assert "generator 'rows': how much there is isn't known, its `__len__` raises AttributeError" in line["message"]
+
+    @MODES
+    def test_counts_rows_whose_numbers_come_from_arrays(self, told, folder, mode):
+        """Its lines fit the schema, as those of all runs here do."""
+        with (folder / "parts.py").open("a") as file:
+            file.write(
+                "\nclass OfArrays(Source):\n"
+                "    def next(self):\n"
+                "        rows = super().next()\n"
+                "        return slice(*np.array([rows.start, rows.stop], 'u4')) if rows != self.EMPTY else rows\n"
+            )
+        ended = told(f"runtime.mode={mode}", "rows.classname=OfArrays")
+        assert [line["rows"] for line in ended.of("workflow.done", "run.done")] == [ROWS, ROWS]
 
     def test_that_fails_says_where(self, told):
         ended = told("second.params.fails=15")

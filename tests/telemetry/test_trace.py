@@ -185,3 +185,12 @@ def test_parts_are_joined_by_time_and_without_what_was_not_finished(tmp_path):
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     spans = [event["name"] for event in events if event["ph"] == "X"]
     assert spans == ["0-3.0", "2-3.0", "0-4.0", "2-4.0", "0-5.0", "2-5.0"]
+
+
+def test_one_that_can_not_be_joined_leaves_its_parts_and_nothing_else(tmp_path):
+    (tmp_path / "t.json").mkdir()
+    trace = Trace(str(tmp_path / "t.json"), 0, 0.0, "rank 0")
+    trace.close()
+    with pytest.raises(OSError, match=r"t\.json"):
+        merge(str(tmp_path / "t.json"), 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"t.json", "t.json.rank-0000.part"}
