@@ -30,7 +30,7 @@ def drawn(journal: Journal, path: str, comm: Intracomm | None) -> Iterator[None]
         ahead = _ahead_of_first(comm)
         zero = comm.bcast(zero) - ahead
     try:
-        trace = Trace(path, rank, zero, f"rank {rank} on {journal.identity.host}")
+        trace = Trace(path, rank, zero, f"rank {rank} on {journal.identity.host}", _log.warning)
     except OSError as error:
         raise UsageError(f"trace '{path}' can't be written: {error.strerror}") from error
     journal.trace, journal.measured = trace, True

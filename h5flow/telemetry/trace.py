@@ -12,7 +12,7 @@ import heapq
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,10 +31,14 @@ def part_of(path: str, rank: int) -> str:
 
 
 class Trace:
-    """One rank's part. Moments are those of `time.perf_counter`; `zero` is the moment at which the trace begins."""
+    """One rank's part. Moments are those of `time.perf_counter`; `zero` is the moment at which the trace begins.
 
-    def __init__(self, path: str, rank: int, zero: float, label: str) -> None:
+    `complain` is called when it can't be written, as on a full disk, which ends the trace, not the run.
+    """
+
+    def __init__(self, path: str, rank: int, zero: float, label: str, complain: Callable[[str], None]) -> None:
         self.path = path
+        self._complain = complain
         self.rank = rank
         self._zero = zero
         self._tracks = 0
@@ -98,7 +102,7 @@ class Trace:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been gathered. A disk that is full ends the trace, not the run."""
+        """Write what has been gathered."""
         with self._writing:
             with self._adding:
                 gathered, self._gathered, self._size = self._gathered, [], 0
@@ -106,10 +110,11 @@ class Trace:
                 try:
                     self._file.write(b"".join(gathered))
                     self._file.flush()
-                except OSError:
+                except OSError as error:
                     with contextlib.suppress(OSError):
                         self._file.close()
                     self._file = None
+                    self._complain(f"trace '{self.path}' ends here, it can't be written: {error.strerror}")
 
     def close(self) -> None:
         """Write everything."""

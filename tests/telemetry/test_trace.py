@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 from collections import defaultdict
 
@@ -173,7 +174,7 @@ def test_clocks_are_as_far_apart_as_the_quickest_exchange_says():
 def test_parts_are_joined_by_time_and_without_what_was_not_finished(tmp_path):
     path = str(tmp_path / "t.json")
     for rank in (0, 2):
-        trace = Trace(path, rank, 0.0, f"rank {rank}")
+        trace = Trace(path, rank, 0.0, f"rank {rank}", pytest.fail)
         track = trace.tracks(1)
         trace.name(track, "x")
         for moment in (5.0, 3.0, 4.0):
@@ -189,8 +190,29 @@ def test_parts_are_joined_by_time_and_without_what_was_not_finished(tmp_path):
 
 def test_one_that_can_not_be_joined_leaves_its_parts_and_nothing_else(tmp_path):
     (tmp_path / "t.json").mkdir()
-    trace = Trace(str(tmp_path / "t.json"), 0, 0.0, "rank 0")
+    trace = Trace(str(tmp_path / "t.json"), 0, 0.0, "rank 0", pytest.fail)
     trace.close()
     with pytest.raises(OSError, match=r"t\.json"):
         merge(str(tmp_path / "t.json"), 1)
     assert {path.name for path in tmp_path.iterdir()} == {"t.json", "t.json.rank-0000.part"}
+
+
+def test_a_full_disk_ends_the_trace_and_says_so(tmp_path):
+    """Once, however much there is to draw after that; what was drawn before is joined."""
+    said: list[str] = []
+    trace = Trace(str(tmp_path / "t.json"), 0, 0.0, "rank 0", said.append)
+    trace.span(1, "before", 0.0, 1.0)
+    trace.flush()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "t.json.rank-0000.part").stat().st_size + 5, hard))
+    try:
+        for _ in range(3):
+            trace.span(1, "after", 2.0, 3.0)
+            trace.flush()
+        trace.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert said == [f"trace '{tmp_path}/t.json' ends here, it can't be written: File too large"]
+    merge(str(tmp_path / "t.json"), 1)
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert [event["name"] for event in events if event["ph"] == "X"] == ["before"]
