@@ -112,7 +112,7 @@ class _Likeness(OutputFile):
     def _start_with_copy_of(self, source: Path) -> str:
         with (
             open_file(str(source), "r", role="input", locking=False) as file,
-            h5py.File(self.working, "w", libver=("v110", "v110")) as likeness,
+            h5py.File(self.working, "w", libver=("v110", "latest")) as likeness,
         ):
             copy_structure(file, likeness)
         return str(source)

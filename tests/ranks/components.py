@@ -257,6 +257,15 @@ class ByHand(H5FlowStage):
             file.move("mine/table 1", "mine/first")
 
 
+class Attributes(H5FlowStage):
+    """Reads texts and references among the attributes of the input, which are the same on each rank."""
+
+    def run(self, source_name, source_slice, cache):
+        attributes = self.data_manager.get_attrs(source_name)
+        assert attributes["texts"].tolist() == ["one", "and another one"]
+        assert self.data_manager.fh[attributes["table"]].name == f"/{source_name}/data"
+
+
 class Bulk(Source):
     """Appends slices of so many rows that files get room for more again and again."""
 

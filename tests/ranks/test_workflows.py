@@ -106,6 +106,21 @@ def test_a_loop_over_the_input(flow, tmp_path, monkeypatch, rows):
 
 
 @pytest.mark.timeout(100)
+def test_an_input_of_the_newest_format_with_attributes_of_all_kinds(flow, tmp_path, monkeypatch, storage):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    make_input(tmp_path / "old.h5", 40)
+    with h5py.File(tmp_path / "in.h5", "w", libver="latest") as file, h5py.File(tmp_path / "old.h5") as old:
+        raw = file.create_dataset("raw/data", data=old["raw/data"][:], chunks=(8,), maxshape=(None,))
+        file["raw"].attrs["texts"] = ["one", "and another one"]
+        file["raw"].attrs["table"] = raw.ref
+    workflow = "flow: {source: raw, stages: [looks]}\nlooks: {classname: Attributes, path: components}\n"
+    ended = flow(3, workflow, "-i", "in.h5", "--set", f"runtime.storage={storage}")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file[file["raw"].attrs["table"]] == file["raw/data"]
+
+
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize("mode", ["sequential", "pipelined"])
 def test_rows_through_the_objects_of_h5py(flow, tmp_path, monkeypatch, mode):
     monkeypatch.syspath_prepend(Path(__file__).parent)

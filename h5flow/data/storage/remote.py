@@ -123,7 +123,7 @@ class RemoteStorage(SerialStorage):
     def __init__(self, path: str, link: Link, likeness: str | None, original: str | None) -> None:
         self.path = path
         self.file = h5py.File(
-            f"h5flow-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=("v110", "v110")
+            f"h5flow-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=("v110", "latest")
         )
         self._writable = True
         self._link = link
