@@ -57,6 +57,18 @@ class Ring(Source):
         return rows
 
 
+class Iterates(Source):
+    """Takes its slices from an iterator, the end of which is all that it says in the end."""
+
+    def init(self):
+        super().init()
+        sizes = [1 + (number + self.rank) % 4 for number in range(1, self.slices - self.rank + 1)]
+        self.parts = iter([self.data_manager.reserve_data(self.dset_name, size) for size in sizes])
+
+    def next(self):
+        return next(self.parts)
+
+
 class Meets(Source):
     """Has all its rows before the loop; ranks wait for each other in each `next`, and nobody else knows of that."""
 

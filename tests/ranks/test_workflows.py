@@ -166,6 +166,17 @@ def test_generators_that_pass_messages_around(flow, tmp_path, mode):
 
 
 @pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_generators_that_let_an_iterator_end_them(flow, tmp_path, mode):
+    workflow = CHAIN.replace("classname: Source", "classname: Iterates").replace("[hits, marks", "[hits, meets")
+    workflow = workflow.replace("marks: {classname: Marks", "meets: {classname: Barrier")
+    ended = flow(3, workflow, "--set", f"runtime.mode={mode}", limit=20)
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file["sums/data"]) == len(file["raw/data"]) > 0
+
+
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize("stages", ["hits, sums", "hits, meets, sums"])
 def test_components_that_wait_for_each_other_while_slices_are_cheap(flow, tmp_path, stages):
     """A rank that kept slices until it had many of them would have others wait for what they are needed for."""
