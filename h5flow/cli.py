@@ -153,7 +153,7 @@ def _outcome(
         for problem in error.problems if mpi.launched_rank() == 0 else ():
             terminal.say(f"{PROGRAM}: {problem}", logging.ERROR)
         return WRONG
-    except KeyboardInterrupt:
+    except Stopped:
         raise
     except BaseException as error:  # noqa: BLE001 - the last place to say what happened
         return _failed(error, verbose, terminal)

@@ -309,8 +309,6 @@ class _Worker:
                     with mpi.together(None):
                         pass
                 outcome = Outcome(number, "stopped", f"{stopped}{self._named}", stopped.signal)
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # noqa: BLE001 - users' modules may raise anything
                 outcome = Outcome(number, "failed", f"{line(error)}{self._named}")
                 log.write(traceback_of(error))

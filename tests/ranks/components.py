@@ -197,6 +197,9 @@ class Fails(H5FlowStage):
     def exits(self):
         sys.exit(3)
 
+    def interrupts(self):
+        raise KeyboardInterrupt
+
     def is_killed(self):
         os.kill(os.getpid(), signal.SIGKILL)
 

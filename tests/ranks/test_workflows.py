@@ -221,6 +221,7 @@ sums: {classname: Sums, path: components, requires: [hits]}
     [
         ("raises", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
         ("exits", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
+        ("interrupts", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
         ("is_killed", ""),
     ],
 )
