@@ -216,6 +216,30 @@ class Fails(H5FlowStage):
         self.data_manager.create_dset("extra", "i4")
 
 
+class Signalled(H5FlowStage):
+    """Has its last rank told to stop, `during` its `init`, its third `run`, its `last` one, or its `finish`."""
+
+    def __init__(self, during, **params):
+        super().__init__(**params)
+        self.during, self.number = during, 0
+
+    def told(self, now):
+        if now == self.during and self.rank == self.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # until the main thread, which Python hands it to, has heard of it
+
+    def init(self, source_name):
+        self.told("init")
+
+    def run(self, source_name, source_slice, cache):
+        self.number += 1
+        time.sleep(0.05)
+        self.told({3: "run", 6: "last"}.get(self.number))
+
+    def finish(self, source_name):
+        self.told("finish")
+
+
 class Handles(H5FlowStage):
     """Reads and writes rows through h5py's objects in all the ways that there are."""
 

@@ -308,3 +308,23 @@ def test_a_signal_has_all_ranks_stop_before_the_same_slice(ranks, tmp_path, mode
                 expected += [rank] * (1 + (number + rank) % 4)
         assert raw["rank"].tolist() == expected
         assert (raw["value"] >= 100).all()
+
+
+SIGNALLED = """
+flow: {source: source, stages: [signalled]}
+source: {classname: Source, path: components, dset_name: raw}
+signalled: {classname: Signalled, path: components, params: {during: DURING}}
+"""
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+@pytest.mark.parametrize("during", ["init", "run", "last", "finish"])
+def test_a_signal_to_one_rank_ends_all(flow, tmp_path, mode, during):
+    """In the loop all ranks stop together; before and after it, and where it ends meanwhile, that rank ends them."""
+    ended = flow(3, SIGNALLED.replace("DURING", during), "--set", f"runtime.mode={mode}", limit=30)
+    assert ended.code == 143, ended
+    assert "stopped by SIGTERM" in ended.err, ended
+    if during != "last":  # in the last slice it may be early enough for all of them to know
+        assert f"stopped by SIGTERM {'after' if during == 'run' else 'on rank 2'}" in ended.err, ended
+    assert not (tmp_path / "out.h5").exists()
