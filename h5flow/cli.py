@@ -135,12 +135,8 @@ def _main(given: Sequence[str]) -> int:
             mpi.end_all(code)
         return code
     except Stopped as stopped:
-        if mpi.launched_rank() == 0 and not (terminal.all_json and is_told(stopped)):
-            terminal.say(f"{PROGRAM}: {stopped}", logging.WARNING)
-        if stopped.at_once:
-            os._exit(128 + stopped.signal)  # threads may still be at work, and nobody waits for them
-        mpi.end_all_before_start(128 + stopped.signal)
-        return 128 + stopped.signal
+        with handling(_ends_anyway, SIGNALS):
+            return _stopped(stopped, terminal)
 
 
 def _outcome(
@@ -153,10 +149,28 @@ def _outcome(
         for problem in error.problems if mpi.launched_rank() == 0 else ():
             terminal.say(f"{PROGRAM}: {problem}", logging.ERROR)
         return WRONG
-    except KeyboardInterrupt:
+    except Stopped:
         raise
     except BaseException as error:  # noqa: BLE001 - the last place to say what happened
         return _failed(error, verbose, terminal)
+
+
+def _stopped(stopped: Stopped, terminal: Terminal) -> int:
+    """Say that a signal has ended the run, and end ranks that would wait for this one; returns the exit code."""
+    code = 128 + stopped.signal
+    rank = mpi.launched_rank()
+    alone = mpi.working_together() and not stopped.at_once
+    if rank and alone:
+        # Most signals are for all ranks, and then it is said by the first one.
+        time.sleep(_LET_FIRST_RANK_SPEAK)
+    if (rank == 0 or alone) and not (terminal.all_json and is_told(stopped)):
+        where = f" on rank {rank}" if rank else ""
+        terminal.say(f"{PROGRAM}: {stopped}{where}", logging.WARNING)
+    if stopped.at_once:
+        os._exit(code)  # threads may still be at work, and nobody waits for them
+    mpi.end_all(code)
+    mpi.end_all_before_start(code)
+    return code
 
 
 def _told_apart(arguments: Sequence[str]) -> list[str]:
@@ -268,6 +282,10 @@ def _failed(error: BaseException, verbose: int, terminal: Terminal) -> int:
 
 def _stop(number: int, _frame: object) -> NoReturn:
     raise Stopped(number)
+
+
+def _ends_anyway(_number: int, _frame: object) -> None:
+    """Whoever left now, at one more signal, might leave others waiting for it to start MPI."""
 
 
 def _version() -> str:

@@ -88,12 +88,17 @@ def together(comm: Intracomm | None) -> Iterator[None]:
     """While ranks work on one file; `end_all` ends them if this isn't left in order."""
     _Together.working = comm is not None and comm.Get_size() > 1
     yield
-    _Together.working = False
+    parted()
 
 
 def working_together() -> bool:
     """Whether ranks are at work on one file."""
     return _Together.working
+
+
+def parted() -> None:
+    """Ranks have left their file together, so that each of them may end by itself."""
+    _Together.working = False
 
 
 def end_all(code: int) -> None:

@@ -305,12 +305,7 @@ class _Worker:
                 if self._group is not None and not stopped.progress:
                     # Others of the group are elsewhere and may wait for this one.
                     raise Stopped(stopped.signal, at_once=True) from stopped
-                if self._group is not None:
-                    with mpi.together(None):
-                        pass
                 outcome = Outcome(number, "stopped", f"{stopped}{self._named}", stopped.signal)
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # noqa: BLE001 - users' modules may raise anything
                 outcome = Outcome(number, "failed", f"{line(error)}{self._named}")
                 log.write(traceback_of(error))

@@ -55,7 +55,11 @@ class H5FlowGenerator(Component):
 
     def __next__(self) -> slice:
         """The next slice. Raises `StopIteration` when all ranks are done. Collective."""
-        rows = self.next()
+        try:
+            rows = self.next()
+        except StopIteration:
+            # Of an iterator that `next` takes slices from: it says the same, and the other ranks have to know.
+            rows = self.EMPTY
         if rows == self.EMPTY and self.data_manager.all_done():
             raise StopIteration
         return rows

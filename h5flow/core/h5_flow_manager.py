@@ -19,6 +19,7 @@ from h5flow.core.teller import Teller
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import InvalidReference
+from h5flow.mpi import parted
 from h5flow.ranks import AFTER, BEFORE, LOOP
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.crew import Crew
@@ -276,11 +277,14 @@ class H5FlowManager:
             self._stop_at_once = stopped.at_once
             done = self.done
             if ranks is not None and not stopped.at_once:
-                # All ranks have stopped before the same slice.
+                if not ranks.stopping:
+                    # The loop was over when this rank was told, and others go on: who ends it has to end all.
+                    raise
                 done = self.data_manager.comm.allreduce(done)
                 ranks.coordination.enter(AFTER)
                 self.data_manager.close_file()
                 ranks.end()
+                parted()
             stopped.progress = (
                 f"after {done.slices:,} slices, {done.rows:,} rows; what they gave is in '{self._output.working}'"
             )

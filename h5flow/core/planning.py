@@ -24,8 +24,8 @@ from h5flow.data.inspection import FileFacts, inspected
 from h5flow.data.layout import is_reference
 from h5flow.data.output_file import OutputFile
 from h5flow.data.storage.choice import compressed_dataset, why_not_parallel
-from h5flow.data.storage.likeness import copy_structure
-from h5flow.data.storage.opening import FORMAT, open_file
+from h5flow.data.storage.likeness import LIKENESS_FORMAT, copy_structure
+from h5flow.data.storage.opening import open_file
 from h5flow.errors import NotInFile
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
 from h5flow.runtime.failure import Where
@@ -112,7 +112,7 @@ class _Likeness(OutputFile):
     def _start_with_copy_of(self, source: Path) -> str:
         with (
             open_file(str(source), "r", role="input", locking=False) as file,
-            h5py.File(self.working, "w", libver=FORMAT) as likeness,
+            h5py.File(self.working, "w", libver=LIKENESS_FORMAT) as likeness,
         ):
             copy_structure(file, likeness)
         return str(source)

@@ -75,6 +75,8 @@ class Ranks:
         self._duplicates = duplicates(comm)
         self._taken: list[Intracomm] = []
         self._original: str | None = None
+        #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
+        self.stopping = False
         #: Called when another rank has been asked to stop.
         self.stop: Callable[[], None] = lambda: None
 
@@ -226,6 +228,7 @@ class Ranks:
         if closed.resource == _LOOP:
             return None not in calls
         if closed.resource == _STOP:
+            self.stopping = True
             self.stop()
             return None not in calls
         if closed.resource == FENCE:

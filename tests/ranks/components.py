@@ -57,6 +57,18 @@ class Ring(Source):
         return rows
 
 
+class Iterates(Source):
+    """Takes its slices from an iterator, the end of which is all that it says in the end."""
+
+    def init(self):
+        super().init()
+        sizes = [1 + (number + self.rank) % 4 for number in range(1, self.slices - self.rank + 1)]
+        self.parts = iter([self.data_manager.reserve_data(self.dset_name, size) for size in sizes])
+
+    def next(self):
+        return next(self.parts)
+
+
 class Meets(Source):
     """Has all its rows before the loop; ranks wait for each other in each `next`, and nobody else knows of that."""
 
@@ -185,6 +197,9 @@ class Fails(H5FlowStage):
     def exits(self):
         sys.exit(3)
 
+    def interrupts(self):
+        raise KeyboardInterrupt
+
     def is_killed(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -199,6 +214,30 @@ class Fails(H5FlowStage):
 
     def init(self, source_name):
         self.data_manager.create_dset("extra", "i4")
+
+
+class Signalled(H5FlowStage):
+    """Has its last rank told to stop, `during` its `init`, its third `run`, its `last` one, or its `finish`."""
+
+    def __init__(self, during, **params):
+        super().__init__(**params)
+        self.during, self.number = during, 0
+
+    def told(self, now):
+        if now == self.during and self.rank == self.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # until the main thread, which Python hands it to, has heard of it
+
+    def init(self, source_name):
+        self.told("init")
+
+    def run(self, source_name, source_slice, cache):
+        self.number += 1
+        time.sleep(0.05)
+        self.told({3: "run", 6: "last"}.get(self.number))
+
+    def finish(self, source_name):
+        self.told("finish")
 
 
 class Handles(H5FlowStage):
@@ -255,6 +294,15 @@ class ByHand(H5FlowStage):
         if self.number == 3:
             del group["table 2"]
             file.move("mine/table 1", "mine/first")
+
+
+class Attributes(H5FlowStage):
+    """Reads texts and references among the attributes of the input, which are the same on each rank."""
+
+    def run(self, source_name, source_slice, cache):
+        attributes = self.data_manager.get_attrs(source_name)
+        assert attributes["texts"].tolist() == ["one", "and another one"]
+        assert self.data_manager.fh[attributes["table"]].name == f"/{source_name}/data"
 
 
 class Bulk(Source):

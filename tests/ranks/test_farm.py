@@ -61,6 +61,9 @@ class Work(H5FlowStage):
     def exits(self):
         sys.exit(3)
 
+    def interrupts(self):
+        raise KeyboardInterrupt
+
     def is_killed(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -353,7 +356,7 @@ class TestComponents:
 
 class TestFailures:
     @on_one_and_more
-    @pytest.mark.parametrize("how", ["raises", "exits"])
+    @pytest.mark.parametrize("how", ["raises", "exits", "interrupts"])
     def test_are_told_at_the_end_and_stop_no_others(self, files, command, count, how, tmp_path):
         files(4)
         settings = ("--set", "work.params.fails=f1", "--set", f"work.params.how={how}")

@@ -106,6 +106,21 @@ def test_a_loop_over_the_input(flow, tmp_path, monkeypatch, rows):
 
 
 @pytest.mark.timeout(100)
+def test_an_input_of_the_newest_format_with_attributes_of_all_kinds(flow, tmp_path, monkeypatch, storage):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    make_input(tmp_path / "old.h5", 40)
+    with h5py.File(tmp_path / "in.h5", "w", libver="latest") as file, h5py.File(tmp_path / "old.h5") as old:
+        raw = file.create_dataset("raw/data", data=old["raw/data"][:], chunks=(8,), maxshape=(None,))
+        file["raw"].attrs["texts"] = ["one", "and another one"]
+        file["raw"].attrs["table"] = raw.ref
+    workflow = "flow: {source: raw, stages: [looks]}\nlooks: {classname: Attributes, path: components}\n"
+    ended = flow(3, workflow, "-i", "in.h5", "--set", f"runtime.storage={storage}")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file[file["raw"].attrs["table"]] == file["raw/data"]
+
+
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize("mode", ["sequential", "pipelined"])
 def test_rows_through_the_objects_of_h5py(flow, tmp_path, monkeypatch, mode):
     monkeypatch.syspath_prepend(Path(__file__).parent)
@@ -148,6 +163,17 @@ def test_generators_that_pass_messages_around(flow, tmp_path, mode):
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["raw/data"]["rank"].tolist() == [0, 0, 1, 1, 2, 2] * 5
         assert file["sums"].attrs["counted"] == 3 * 30
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_generators_that_let_an_iterator_end_them(flow, tmp_path, mode):
+    workflow = CHAIN.replace("classname: Source", "classname: Iterates").replace("[hits, marks", "[hits, meets")
+    workflow = workflow.replace("marks: {classname: Marks", "meets: {classname: Barrier")
+    ended = flow(3, workflow, "--set", f"runtime.mode={mode}", limit=20)
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file["sums/data"]) == len(file["raw/data"]) > 0
 
 
 @pytest.mark.timeout(100)
@@ -195,6 +221,7 @@ sums: {classname: Sums, path: components, requires: [hits]}
     [
         ("raises", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
         ("exits", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
+        ("interrupts", "stage 'fails' (workflow.yaml:5), rank 1, slice"),
         ("is_killed", ""),
     ],
 )
@@ -297,3 +324,23 @@ def test_a_signal_has_all_ranks_stop_before_the_same_slice(ranks, tmp_path, mode
                 expected += [rank] * (1 + (number + rank) % 4)
         assert raw["rank"].tolist() == expected
         assert (raw["value"] >= 100).all()
+
+
+SIGNALLED = """
+flow: {source: source, stages: [signalled]}
+source: {classname: Source, path: components, dset_name: raw}
+signalled: {classname: Signalled, path: components, params: {during: DURING}}
+"""
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+@pytest.mark.parametrize("during", ["init", "run", "last", "finish"])
+def test_a_signal_to_one_rank_ends_all(flow, tmp_path, mode, during):
+    """In the loop all ranks stop together; before and after it, and where it ends meanwhile, that rank ends them."""
+    ended = flow(3, SIGNALLED.replace("DURING", during), "--set", f"runtime.mode={mode}", limit=30)
+    assert ended.code == 143, ended
+    assert "stopped by SIGTERM" in ended.err, ended
+    if during != "last":  # in the last slice it may be early enough for all of them to know
+        assert f"stopped by SIGTERM {'after' if during == 'run' else 'on rank 2'}" in ended.err, ended
+    assert not (tmp_path / "out.h5").exists()

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.likeness import copy_structure
-from h5flow.data.storage.opening import FORMAT, open_file
+from h5flow.data.storage.likeness import LIKENESS_FORMAT, copy_structure
+from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
 
 # Rows are sent in messages of about so many bytes.
@@ -122,7 +122,9 @@ class RemoteStorage(SerialStorage):
 
     def __init__(self, path: str, link: Link, likeness: str | None, original: str | None) -> None:
         self.path = path
-        self.file = h5py.File(f"h5flow-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=FORMAT)
+        self.file = h5py.File(
+            f"h5flow-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=LIKENESS_FORMAT
+        )
         self._writable = True
         self._link = link
         self._original = None
