@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from h5flow import mpi
 from h5flow.core.classes import with_found_classes
@@ -19,6 +19,7 @@ from h5flow.core.job import check_rows, launched, run_workflows
 from h5flow.core.ledger import Ledger, Outcome, Stop
 from h5flow.core.tasks import Task, tasks_of
 from h5flow.errors import DiscoveryError, H5FlowError, UsageError
+from h5flow.ranks.parting import OtherRankFailed, part, parties
 from h5flow.ranks.queue import Dealer, Group, RankQueue
 from h5flow.runtime.steps import Done
 from h5flow.runtime.stopping import Stopped, handled_anyway, handling
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 
 # A failure of all ranks of a group is told by the first one, before others end the job (seconds).
 _LET_FIRST_RANK_SPEAK = 2.0
+#: How long a rank of a group that has failed waits for the others to come to an end with their file (seconds).
+PATIENCE = 30.0
 # How often is looked for a loop that can be stopped (seconds).
 _LOOK_FOR_LOOP = 0.01
 
 
 class GroupFailed(H5FlowError):
-    """A file has failed that several ranks work on together, which can't give it up one by one."""
+    """A file has failed that several ranks work on together, and some of them can't give it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,8 @@ def run_farm(
 
     Inputs are names and patterns, `output` has placeholders; see `tasks_of`. Outputs that are there already are
     skipped, unless `overwrite` says otherwise. All that can be wrong with classes and names is found before the
-    first file is begun. The file that failed is named on the terminal by rank 0, and the others go on; with
-    `ranks_per_file` above 1 `GroupFailed` is raised instead. 128 more than a signal is the exit code when that has
+    first file is begun. The file that failed is named on the terminal by rank 0, and the others go on; where ranks that
+    work on it together can't give it up, `GroupFailed` is raised. 128 more than a signal is the exit code when that has
     stopped the files in work.
     """
     overwrite = orders.overwrite or configs[0].run.overwrite
@@ -307,10 +310,12 @@ class _Worker:
                     raise Stopped(stopped.signal, at_once=True) from stopped
                 outcome = Outcome(number, "stopped", f"{stopped}{self._named}", stopped.signal)
             except BaseException as error:  # noqa: BLE001 - users' modules may raise anything
-                outcome = Outcome(number, "failed", f"{line(error)}{self._named}")
-                log.write(traceback_of(error))
+                why = line(error)
+                if not isinstance(error, OtherRankFailed):
+                    log.write(traceback_of(error))
                 if self._group is not None:
-                    self._give_up(task, error)
+                    why = self._given_up(self._group, task, error)
+                outcome = Outcome(number, "failed", f"{why}{self._named}")
             else:
                 slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
                 seconds = time.perf_counter() - started
@@ -337,11 +342,19 @@ class _Worker:
             log_dir=orders.log_dir,
         )
 
-    def _give_up(self, task: Task, error: BaseException) -> NoReturn:
-        assert self._group is not None
-        if not self._group.leads:
-            time.sleep(_LET_FIRST_RANK_SPEAK)
-        raise GroupFailed(
-            f"{task.input}: {line(error)}{self._named}. Ranks that work on one file can't give it up one by one, so all"
-            f" of them end; traceback in '{task.log}'. The same command goes on with the files that are missing"
-        ) from error
+    def _given_up(self, group: Group, task: Task, error: BaseException) -> str:
+        """Why a file has failed, when all ranks of the group have let go of it. Raises `GroupFailed` if they can't."""
+        alone = None if isinstance(error, OtherRankFailed | mpi.OnFirstRank) else line(error)
+        for party in parties:
+            party.tell(line(error))
+        each = group.failed(alone, PATIENCE)
+        if each is None or not part(PATIENCE):
+            if not group.leads:
+                time.sleep(_LET_FIRST_RANK_SPEAK)
+            raise GroupFailed(
+                f"{task.input}: {line(error)}{self._named}. Not all of these ranks could give the file up, so all of"
+                f" the job ends; traceback in '{task.log}'. The same command goes on with the files that are missing"
+            ) from error
+        mpi.parted()
+        self._comm = group.another_comm()
+        return next((why for why in each if why is not None), line(error))

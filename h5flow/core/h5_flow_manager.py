@@ -461,7 +461,7 @@ class H5FlowManager:
             self.data_manager.ranks.coordination.enter(part)
             self.data_manager.fence()
 
-    def _located(self, position: int | None, where: Where, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def _located(self, position: int | None, where: Where, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Make a call of a component, on its thread; an error that it raises says where it happened."""
         keep_records_told()
         try:

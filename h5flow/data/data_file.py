@@ -190,12 +190,15 @@ class DataFile:
         """
         if self.ranks is not None:
             self.remove_temporary()
-            return
+        else:
+            self.let_go(save=True, close=not for_others)
+
+    def let_go(self, *, save: bool, close: bool = True) -> None:
+        """Close the files after a failure; what is buffered is lost, unless it is to be saved and can be."""
         try:
-            storages = self._written()
-            if not for_others:
-                for storage in storages:
-                    storage.close()
+            storages = self._written() if save else list(self._open_storages())
+            for storage in storages if close else ():
+                storage.close()
         except Exception as error:  # noqa: BLE001 - what made the run fail is on its way, and mustn't be hidden
             _log.error("%s", error)
         finally:

@@ -50,6 +50,10 @@ class ParallelRanks(Ranks):
         self._storage = ParallelStorage(self.file.path, "r+" if exists else "w", self.comm, self.coordination, original)
         return self._storage
 
+    def part(self, patience: float) -> bool:
+        """Never: HDF5 closes the file with all ranks, and each of them may have left it elsewhere."""
+        return False
+
     def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
         """Close the file, on all ranks at once; then the first one cuts off what is too much. Collective.
 

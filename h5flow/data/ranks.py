@@ -21,6 +21,7 @@ from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import H5FlowError, NotInFile
 from h5flow.ranks import Coordination, Round, duplicates, packed, unpacked
+from h5flow.ranks.parting import parties
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import CollectiveStalled
 
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 #: Resources of rounds that are no datasets.
 STRUCTURE = "the structure of the file"
+COMMUNICATOR = "a communicator of a component's own"
 FENCE = "what all ranks have written"
 _LOOP = "the end of the loop"
 _STOP = "the end that was asked for"
@@ -62,6 +64,10 @@ class RankedFile(Protocol):
         """Bring the file up to date."""
         ...
 
+    def let_go(self, *, save: bool) -> None:
+        """Close the file after a failure, which is on its way already."""
+        ...
+
 
 class Ranks:
     """The part that one rank has in a file, which rank 0 writes for all of them."""
@@ -75,6 +81,7 @@ class Ranks:
         self._duplicates = duplicates(comm)
         self._taken: list[Intracomm] = []
         self._original: str | None = None
+        parties.append(self)
         #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
         self.stopping = False
         #: Called when another rank has been asked to stop.
@@ -138,8 +145,25 @@ class Ranks:
             self.wait()
             close()
 
+    def tell(self, why: str) -> None:
+        """Tell the other ranks that this one has failed: whoever waits for any gets an error."""
+        self.coordination.tell_failure(why)
+
+    def part(self, patience: float) -> bool:
+        """Let go of the file, which stays as it is, when no rank goes on. Collective."""
+        if not self.coordination.close(patience):
+            return False
+        self.comm.Free()
+        # There may be messages that nobody has received, so nobody else gets these.
+        for comm in self._taken:
+            if comm:
+                comm.Free()
+        self.file.let_go(save=self.rank == 0)
+        return True
+
     def end(self) -> None:
         """Nothing is done together any more. Collective."""
+        parties.remove(self)
         self.coordination.close()
         self.comm.Free()
         self._duplicates.give_back(self._taken)
@@ -147,6 +171,9 @@ class Ranks:
 
     def communicator(self) -> Intracomm:
         """One that is its taker's own until the `end`. Collective."""
+        with self.file.lock:
+            # MPI's own waiting can't be broken off when a rank doesn't come, as it has failed.
+            self.coordination.join(COMMUNICATOR, True)
         self._taken.append(self._duplicates.take())
         return self._taken[-1]
 
@@ -225,6 +252,8 @@ class Ranks:
                 return own()
             name, arguments = next(call for call in calls if call is not None)
             return getattr(self.file, name)(*unpacked(arguments, name))
+        if closed.resource == COMMUNICATOR:
+            return None
         if closed.resource == _LOOP:
             return None not in calls
         if closed.resource == _STOP:

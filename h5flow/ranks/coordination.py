@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from h5flow.errors import H5FlowError
 from h5flow.ranks.courier import Courier
 from h5flow.ranks.executor import Executor
+from h5flow.ranks.parting import OtherRankFailed
 from h5flow.ranks.rounds import ASKING, DECISION, LOOP, Moment, OutOfOrder, Place, Progress, Round, Rounds, named
 
 if TYPE_CHECKING:
@@ -443,6 +444,10 @@ class Coordination:
         elif kind == "report":
             # What this rank has called for before has been sent before, so rank 0 gets it before.
             self._courier.post(0, ("reported", content[0]))
+        elif kind == "failed":
+            # In a thread of its own, since others may have the lock until they have got an error.
+            error = OtherRankFailed(content[0])
+            threading.Thread(target=self.give_up, args=(error,), name="h5flow failure", daemon=True).start()
         elif kind == "deliver":
             self._executor.submit(functools.partial(self._deliver, *content))
         elif kind in ("reported", "delivered"):
@@ -542,11 +547,17 @@ class Coordination:
         with self._turn:
             self._turn.notify_all()
 
-    def close(self) -> None:
-        """End, when all ranks do; the communicator is freed. Collective."""
-        self._courier.close()
-        self._executor.close()
+    def tell_failure(self, why: str) -> None:
+        """Have whoever waits for ranks, here or on the others, get an error, now or later."""
+        for rank in range(self.size):
+            self._courier.post(rank, ("failed", why))
+
+    def close(self, patience: float | None = None) -> bool:
+        """End, when all ranks do; the communicator is freed. Collective. Says whether it has, in so many seconds."""
+        if not (self._courier.close(patience) and self._executor.close(patience)):
+            return False
         self._comm.Free()
+        return True
 
 
 def _key(closed: Round) -> Key:

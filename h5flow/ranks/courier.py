@@ -53,7 +53,8 @@ class Courier:
         # Held by who uses MPI; nobody waits for it but the courier's thread.
         self._using = threading.Lock()
         self._user = 0
-        self._ending = False
+        self._ending = self._farewell = False
+        self._posting = threading.Lock()
         self._others_going_on = comm.Get_size() - 1
         self._doorbell = Doorbell(comm)
         self._woken = self._doorbell.everywhere
@@ -65,8 +66,11 @@ class Courier:
         self._thread.start()
 
     def post(self, rank: int, message: Any) -> None:
-        """Send a message, now or soon; those to the same rank arrive in order."""
-        self._outbox.put((rank, message))
+        """Send a message, now or soon; those to the same rank arrive in order. After the end it goes nowhere."""
+        with self._posting:
+            if self._farewell:
+                return  # nobody would receive it, but who gets such a communicator next
+            self._outbox.put((rank, message))
         if self._user == threading.get_ident():
             return  # it is sending
         # To wake another thread for it would take longer.
@@ -89,15 +93,19 @@ class Courier:
         """How many messages haven't left yet."""
         return self._outbox.qsize() + len(self._sending)
 
-    def close(self) -> None:
+    def close(self, patience: float | None = None) -> bool:
         """End when everything has been sent, and everything received that others have sent before they end.
 
-        Collective: else something could be left for the next one who gets such a communicator.
+        Collective: else something could be left for the next one who gets such a communicator. Says whether that has
+        worked, in so many seconds.
         """
         self._ending = True
         self.wake()
-        self._thread.join()
+        self._thread.join(patience)
+        if self._thread.is_alive() or self._others_going_on:
+            return False
         self._doorbell.close()
+        return True
 
     def _work(self) -> None:
         try:
@@ -109,18 +117,19 @@ class Courier:
         from mpi4py import MPI
 
         status = MPI.Status()
-        pause, rung, farewell = _SHORTEST, False, False
+        pause, rung = _SHORTEST, False
         while True:
             self._awake = True
             with self._using:
                 sent, seen, again = self._send(), self._look(status), self._between()
-            if self._ending and not farewell:
-                farewell = True
-                for other in range(self._comm.Get_size()):
-                    if other != self._rank:
-                        self._outbox.put((other, _FAREWELL))
+            if self._ending and not self._farewell:
+                with self._posting:
+                    self._farewell = True
+                    for other in range(self._comm.Get_size()):
+                        if other != self._rank:
+                            self._outbox.put((other, _FAREWELL))
                 continue
-            if farewell and not self.backlog and not self._others_going_on:
+            if self._farewell and not self.backlog and not self._others_going_on:
                 return
             if seen:
                 continue

@@ -28,10 +28,11 @@ class Executor:
         """Make a call when those before it have returned."""
         self._submitted.put(call)
 
-    def close(self) -> None:
-        """End when all calls have been made."""
+    def close(self, patience: float | None = None) -> bool:
+        """End when all calls have been made; says whether they have, in so many seconds."""
         self._submitted.put(_End())
-        self._thread.join()
+        self._thread.join(patience)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ASK, _ANSWER, _END = 1, 2, 3
+_ASK, _ANSWER, _END, _FAILED = 1, 2, 3, 4
 # Between two looks for a message (seconds); doubled from … to.
 _SHORTEST, _LONGEST = 50e-6, 10e-3
 
@@ -116,13 +116,37 @@ class Group:
             sent(request)
         return value
 
+    def failed(self, why: str | None, patience: float) -> list[str | None] | None:
+        """When all ranks have failed, why each of them has; `None` if one goes on for so many seconds."""
+        until = time.monotonic() + patience
+        try:
+            if self.leads:
+                all_of_them = [why, *(received(self._comm, rank, _FAILED, until)[1] for rank in self._others)]
+                for request in [self._comm.isend(all_of_them, rank, _FAILED) for rank in self._others]:
+                    sent(request)
+                return all_of_them
+            sent(self._comm.isend(why, 0, _FAILED))
+            heard: list[str | None] = received(self._comm, 0, _FAILED, until)[1]
+        except TimeoutError:
+            return None
+        return heard
 
-def received(comm: Intracomm, source: int | None, tag: int) -> tuple[int, Any]:
-    """The next message and the rank that it is from, without burning a core until it comes."""
+    def another_comm(self) -> Intracomm:
+        """A communicator of these ranks on which nothing has been sent. Collective."""
+        return self._comm.Dup()
+
+
+def received(comm: Intracomm, source: int | None, tag: int, until: float | None = None) -> tuple[int, Any]:
+    """The next message and the rank that it is from, without burning a core until it comes.
+
+    Raises `TimeoutError` if none comes `until` a moment of `time.monotonic`.
+    """
     from mpi4py import MPI
 
     status, pause = MPI.Status(), _SHORTEST
     while (message := comm.improbe(MPI.ANY_SOURCE if source is None else source, tag, status)) is None:
+        if until is not None and time.monotonic() > until:
+            raise TimeoutError
         time.sleep(pause)
         pause = min(_LONGEST, 2 * pause)
     return status.Get_source(), message.recv()

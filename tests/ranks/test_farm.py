@@ -93,6 +93,31 @@ work: {classname: Work, params: {sleep: 0.01}}
 tells: {classname: Tells}
 """
 
+FAILING_PART = """
+class Failing(H5FlowStage):
+    def __init__(self, where, **params):
+        super().__init__(**params)
+        self.where, self.number = where, 0
+        self.fail("__init__")
+
+    def init(self, source_name):
+        self.data_manager.create_dset("before", "i8")
+        self.fail("init")
+
+    def run(self, source_name, source_slice, cache):
+        self.number += 1
+        self.data_manager.reserve_data("before", 1)
+        if self.number > 2:
+            self.fail("run")
+
+    def finish(self, source_name):
+        self.fail("finish")
+
+    def fail(self, where):
+        if where == self.where and ("f1" in self.data_manager.filepath or "f3" in self.data_manager.filepath) and (%s):
+            raise ValueError("a mistake")
+"""
+
 MANY = ("-i", "raw/*.h5", "-o", "reco/{stem}.h5")
 
 
@@ -407,17 +432,32 @@ class TestFailures:
         assert "WARNING parts: begins reco/f0.h5" in ended.err
 
     @on_ranks
-    def test_of_a_group_end_the_job_which_can_be_taken_up_again(self, files, command, tmp_path):
-        files(4)
-        settings = ("--ranks-per-file", "2")
-        ended = command("workflow.yaml", *MANY, *settings, "--set", "work.params.fails=f2", count=4, limit=30)
+    @pytest.mark.timeout(100)
+    @pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+    @pytest.mark.parametrize("where", ["run", "init", "__init__", "finish"])
+    @pytest.mark.parametrize("who", ["self.rank >= 0", "self.rank == 0", "self.rank == 1"])
+    def test_of_a_group_do_not_stop_the_other_files(self, files, command, tmp_path, who, where, mode):
+        """Ranks that haven't failed are told, and let go of the file as well, whatever they wait for."""
+        files(5)
+        (tmp_path / "parts.py").write_text(f"{PARTS}\n{FAILING_PART % who}")
+        settings = ("--ranks-per-file", "2", "--set", f"runtime.mode={mode}", "--set", "runtime.storage=single-writer")
+        failing = f"failing={{classname: Failing, params: {{where: {where}}}}}"
+        flow = ("--set", "flow.stages=[failing,work]", "--set", failing)
+        ended = command("workflow.yaml", *MANY, *settings, *flow, count=4, limit=60)
         assert ended.code == 1, ended
-        assert "raw/f2.h5: stage 'work' (workflow.yaml:3), rank" in ended.err
-        assert "Ranks that work on one file can't give it up one by one" in ended.err
-        assert "ValueError: a mistake" in (tmp_path / "reco/f2.h5.log").read_text()
-        assert "f2.h5" not in command.made()
-        assert command("workflow.yaml", *MANY, *settings, count=4).code == 0
-        assert command.made() == [f"f{number}.h5" for number in range(4)]
+        assert re.search(r"^  done +3$", ended.err, re.MULTILINE), ended
+        assert re.search(r"^  failed +2", ended.err, re.MULTILINE), ended
+        for name in ("f1", "f3"):
+            assert re.search(
+                rf"{name}\.h5: failed: stage 'failing' \(.*\), rank [01].*ValueError: a mistake", ended.err
+            ), ended
+            assert "ValueError: a mistake" in (tmp_path / f"reco/{name}.h5.log").read_text()
+        assert command.made() == ["f0.h5", "f2.h5", "f4.h5"]
+        for name in command.made():
+            with h5py.File(tmp_path / "reco" / name) as file:
+                assert file["out/data"][:].tolist() == (2 * file["raw/data"][:]).tolist()
+        with h5py.File(tmp_path / "reco/f1.h5.partial") as file:
+            assert "raw/data" in file
 
     @on_ranks
     def test_by_death_of_a_rank_end_the_job_which_can_be_taken_up_again(self, files, command, tmp_path):

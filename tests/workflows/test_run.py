@@ -356,3 +356,42 @@ class TestSeveralWorkflows:
         with h5flow.core.h5_flow_manager.H5FlowDataManager("out.h5", "r") as dm:
             assert dm.get_dset("doubled").compression == "gzip"
             assert np.array_equal(dm["doubled", :], 2 * np.arange(20) + 1)
+
+
+def test_parameters_may_have_any_names(folder):
+    """Also those that the manager has for something of its own."""
+    names = ["where", "position", "call", "args", "kwargs", "section", "base", "label", "part", "component", "rank"]
+    names += ["config", "function", "source", "mode", "path", "stage", "slice", "loader", "size", "comm", "params"]
+    folder.write(
+        "parts.py",
+        f"""
+        from h5flow.core import H5FlowGenerator, H5FlowResource, H5FlowStage
+
+        NAMES = {names}
+
+        class Given:
+            def __init__(self, **params):
+                super().__init__(**params)
+                assert [params[name] for name in NAMES] == list(range(len(NAMES)))
+
+        class Source(Given, H5FlowGenerator):
+            def next(self):
+                return self.EMPTY
+
+        class Stage(Given, H5FlowStage): ...
+
+        class Resource(Given, H5FlowResource): ...
+        """,
+    )
+    params = ", ".join(f"{name}: {number}" for number, name in enumerate(names))
+    folder.write(
+        "workflow.yaml",
+        f"""
+        flow: {{source: source, stages: [stage]}}
+        resources: [{{classname: Resource, path: parts, params: {{{params}}}}}]
+        source: {{classname: Source, path: parts, dset_name: raw, params: {{{params}}}}}
+        stage: {{classname: Stage, path: parts, params: {{{params}}}}}
+        """,
+    )
+    done = folder.run("workflow.yaml", "-o", "out.h5")
+    assert done.code == 0, done.err
