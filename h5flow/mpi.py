@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
@@ -115,6 +116,20 @@ def end_all(code: int) -> None:
     # Launchers drop what they haven't passed on when they are told to abort.
     time.sleep(_LET_OUTPUT_PASS)
     MPI.COMM_WORLD.Abort(code)
+
+
+def end_all_at_exit(waited_for: Callable[[], bool]) -> None:
+    """End all ranks when this process ends, having failed, if others may still wait for it then.
+
+    For scripts, in which nobody else does: whoever ends with an error would wait in MPI for the others.
+    """
+
+    def end() -> None:
+        if waited_for():
+            _Together.working = True
+            end_all(1)
+
+    atexit.register(end)
 
 
 def end_all_before_start(code: int) -> None:

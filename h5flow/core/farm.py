@@ -79,7 +79,9 @@ def run_farm(
         tasks = tasks_of(inputs, output)
         for config in configs:
             with_found_classes(config)
-        return tasks, [number for number, task in enumerate(tasks) if overwrite or not task.is_done]
+        to_do = [number for number, task in enumerate(tasks) if overwrite or not task.is_done]
+        # One that has ended the job would do so again, each time before others are reached.
+        return tasks, sorted(to_do, key=lambda number: tasks[number].was_begun)
 
     if mpi.launched_ranks() == 1:
         _check_groups(1, orders.ranks_per_file)

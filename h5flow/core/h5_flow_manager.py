@@ -289,6 +289,9 @@ class H5FlowManager:
                 f"after {done.slices:,} slices, {done.rows:,} rows; what they gave is in '{self._output.working}'"
             )
             raise
+        except BaseException:
+            self._note_failure()
+            raise
 
     async def run_async(self) -> None:
         """Run all stages on each slice, on the event loop of the caller."""
@@ -299,6 +302,7 @@ class H5FlowManager:
             with self._teller.loop(pipeline.state, self.slices()):
                 failure = await pipeline.run()
             if failure is not None:
+                self._note_failure()
                 raise failure
         else:
             worker = Worker("h5flow sequential")
@@ -469,8 +473,14 @@ class H5FlowManager:
                 return call(*args, **kwargs)
             return self._crew.call(position, lambda: call(*args, **kwargs))
         except BaseException as error:
+            self._note_failure()
             locate(error, where)
             raise
+
+    def _note_failure(self) -> None:
+        """See that no rank waits for this one when its process ends."""
+        if self.data_manager.ranks is not None:
+            self.data_manager.ranks.fail()
 
 
 def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:

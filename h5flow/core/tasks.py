@@ -38,6 +38,11 @@ class Task:
         """Whether the output is there, which has its name only when it is complete."""
         return Path(self.output).is_file()
 
+    @property
+    def was_begun(self) -> bool:
+        """Whether the file has been in work before."""
+        return Path(self.log).is_file()
+
 
 def are_several(inputs: Sequence[str], output: str) -> bool:
     """Whether each input is to get an output of its own, though there may be one only."""

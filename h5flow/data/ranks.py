@@ -145,6 +145,10 @@ class Ranks:
             self.wait()
             close()
 
+    def fail(self) -> None:
+        """This rank has failed. If it doesn't part from the others, they end when its process does."""
+        mpi.end_all_at_exit(lambda: self in parties)
+
     def tell(self, why: str) -> None:
         """Tell the other ranks that this one has failed: whoever waits for any gets an error."""
         self.coordination.tell_failure(why)

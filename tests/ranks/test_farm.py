@@ -118,6 +118,15 @@ class Failing(H5FlowStage):
             raise ValueError("a mistake")
 """
 
+WAITING_PART = """
+class Waiting(H5FlowStage):
+    def run(self, source_name, source_slice, cache):
+        if "f1" in self.data_manager.filepath:
+            if self.rank == 0:
+                raise ValueError("a mistake")
+            self.comm.recv(source=0)
+"""
+
 MANY = ("-i", "raw/*.h5", "-o", "reco/{stem}.h5")
 
 
@@ -458,6 +467,23 @@ class TestFailures:
                 assert file["out/data"][:].tolist() == (2 * file["raw/data"][:]).tolist()
         with h5py.File(tmp_path / "reco/f1.h5.partial") as file:
             assert "raw/data" in file
+
+    @on_ranks
+    def test_of_a_group_that_cannot_be_left_end_the_job_after_other_files(self, files, command, ranks, tmp_path):
+        """A rank waits for a message of the one that has failed. Given again, the command comes to that file last."""
+        files(4)
+        (tmp_path / "parts.py").write_text(f"{PARTS}\n{WAITING_PART}")
+        script = (
+            "import sys; from h5flow.core import farm; from h5flow.cli import main; farm.PATIENCE = 1; sys.exit(main())"
+        )
+        settings = ("--ranks-per-file", "2", "--set", "flow.stages=[waiting,work]")
+        settings += ("--set", "waiting={classname: Waiting}")
+        for made in (["f0.h5"], ["f0.h5", "f2.h5", "f3.h5"]):
+            ended = ranks(2, "-c", script, "workflow.yaml", *MANY, *settings, limit=30)
+            assert ended.code == 1, ended
+            assert "raw/f1.h5: stage 'waiting'" in ended.err, ended
+            assert "Not all of these ranks could give the file up" in ended.err, ended
+            assert command.made() == made
 
     @on_ranks
     def test_by_death_of_a_rank_end_the_job_which_can_be_taken_up_again(self, files, command, tmp_path):

@@ -234,6 +234,27 @@ def test_a_rank_that_fails_ends_the_job(flow, tmp_path, mode, how, says):
 
 
 @pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+@pytest.mark.parametrize(("how", "code", "says"), [("raises", 1, "this rank's own mistake"), ("exits", 1, "")])
+def test_a_rank_that_fails_in_a_script_ends_the_others(ranks, tmp_path, mode, how, code, says):
+    """Those would wait for it, and it for them, where Python ends MPI."""
+    (tmp_path / "workflow.yaml").write_text(FAILING.replace("HOW", how))
+    script = f"""
+import yaml
+from h5flow.core import H5FlowManager
+config = yaml.safe_load(open("workflow.yaml"))
+manager = H5FlowManager({{**config, "runtime": {{"mode": "{mode}"}}}}, "out.h5")
+manager.init()
+manager.run()
+manager.finish()
+"""
+    ended = ranks(2, "-c", script, limit=20)
+    assert ended.code == code, ended
+    assert says in ended.err
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.timeout(100)
 def test_a_killed_rank_leaves_a_file_that_opens(ranks, tmp_path):
     """What ranks had written up to the last checkpoint, for whoever wants to look at it."""
     (tmp_path / "workflow.yaml").write_text(FAILING.replace("HOW", "is_killed"))
