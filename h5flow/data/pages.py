@@ -133,29 +133,30 @@ class PageCache:
                     break
                 chosen.append(page)
                 rest -= size
-        for dataset, number in self._in_order(chosen):
-            with self.turn:
-                deflatable = dataset.deflatable(number)
-            deflated = None if deflatable is None else deflatable.deflate()
-            with self.turn:
-                dataset.evict(number, deflated)
+        for dataset, number, deflated in self._deflated(chosen):
+            dataset.evict(number, deflated)
 
     def deflate(self) -> None:
         """Write the pages that are compressed, as far as they are whole."""
         with self.turn:
             pages = list(self._by_use)
-        for dataset, number in self._in_order(pages):
+        for dataset, number, deflated in self._deflated(pages):
+            if deflated is not None:
+                dataset.bring(number, dataset.length, deflated)
+
+    def _deflated(self, pages: list[tuple[PagedDataset, int]]) -> Iterator[tuple[PagedDataset, int, Deflated | None]]:
+        """Pages that are going to be written, with the lock, which is let go while chunks are compressed.
+
+        What is written again comes last, so that little is written to the places that it leaves.
+        """
+        with self.turn:
+            pages = sorted(pages, key=lambda page: page[0].writes_again(page[1]))
+        for dataset, number in pages:
             with self.turn:
                 deflatable = dataset.deflatable(number)
-            if deflatable is not None:
-                deflated = deflatable.deflate()
-                with self.turn:
-                    dataset.bring(number, dataset.length, deflated)
-
-    def _in_order(self, pages: list[tuple[PagedDataset, int]]) -> list[tuple[PagedDataset, int]]:
-        """Pages with what is written again last, so that little is written to the places that it leaves."""
-        with self.turn:
-            return sorted(pages, key=lambda page: page[0].writes_again(page[1]))
+            deflated = None if deflatable is None else deflatable.deflate()
+            with self.turn:
+                yield dataset, number, deflated
 
     @property
     def full(self) -> bool:
