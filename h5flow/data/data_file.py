@@ -21,7 +21,8 @@ import numpy.typing as npt
 from h5flow.data import layout
 from h5flow.data.checkpoints import Checkpoints
 from h5flow.data.observer import Observer
-from h5flow.data.pages import PageCache, PagedDataset
+from h5flow.data.page_cache import PageCache
+from h5flow.data.pages import PagedDataset
 from h5flow.data.parallel_ranks import ParallelRanks
 from h5flow.data.ranks import Ranks
 from h5flow.data.reference_tables import PairTable, RegionTable

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from h5flow.data.dereference import take_by_pieces
+from h5flow.data.page_cache import Deflatable, Deflated, Page, PageCache
 from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage import StoredDataset
 from h5flow.data.storage.chunk_writer import ChunkWriter
@@ -31,137 +29,6 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 _PAGE_BYTES = 256 * 1024
 # From here on a write goes to the file at once: it is chunk-sized already.
 _DIRECT_BYTES = 4 << 20
-
-#: What the pages of one data manager may hold before the oldest are written and dropped.
-DEFAULT_BUDGET = 48 << 20
-
-
-class Page:
-    """Some consecutive rows; those from `first` to `last` are not in the file yet."""
-
-    __slots__ = ("changed", "first", "last", "rows", "version")
-
-    def __init__(self, rows: Array, exact: bool = False) -> None:
-        self.rows = rows
-        #: Which rows are changed, where those between them may be another rank's.
-        self.changed = np.zeros(len(rows), bool) if exact else None
-        #: Grows with each change.
-        self.version = 0
-        self.first = len(rows)
-        self.last = 0
-
-    def touch(self, first: int, last: int, which: Rows | None = None) -> None:
-        """Note that rows `first:last` of the page are changed, or `which` among these."""
-        self.version += 1
-        if self.changed is not None:
-            self.changed[slice(first, last) if which is None else which] = True
-        if first < self.first:
-            self.first = first
-        if last > self.last:
-            self.last = last
-
-    def spans(self, length: int) -> Iterator[tuple[int, int]]:
-        """The ranges of changed rows among the first `length`; from now on none of these is."""
-        last = min(self.last, max(0, length))
-        if self.changed is None:
-            if self.first < last:
-                yield self.first, last
-        else:
-            edges = np.flatnonzero(np.diff(self.changed[:last], prepend=False, append=False))
-            yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-            self.changed[:last] = False
-        if last < self.last:
-            self.first = max(self.first, last)
-        else:
-            self.first, self.last = len(self.rows), 0
-
-
-@dataclass(frozen=True, slots=True)
-class Deflatable:
-    """A page as it is now, to be compressed without the lock."""
-
-    page: Page
-    version: int
-    writer: ChunkWriter
-
-    def deflate(self) -> Deflated:
-        """Compress the page; if it is changed meanwhile, that is found out later."""
-        return Deflated(self.version, self.writer, self.writer.deflate(self.page.rows))
-
-
-@dataclass(frozen=True, slots=True)
-class Deflated:
-    """The chunks of a page as it was."""
-
-    version: int
-    writer: ChunkWriter
-    chunks: list[bytes | memoryview]
-
-
-class PageCache:
-    """All pages of a data manager, by last use, and the bytes that they take."""
-
-    def __init__(self, turn: threading.Condition, budget: int = DEFAULT_BUDGET) -> None:
-        self.turn = turn
-        self.budget = budget
-        #: Whether chunks may be read and compressed without HDF5.
-        self.raw_chunks = False
-        #: Whether other ranks write to the same datasets.
-        self.others = False
-        self.bytes = 0
-        self._by_use: OrderedDict[tuple[PagedDataset, int], int] = OrderedDict()
-
-    def used(self, dataset: PagedDataset, number: int) -> None:
-        """Note that a page is in use."""
-        self._by_use.move_to_end((dataset, number))
-
-    def add(self, dataset: PagedDataset, number: int, size: int) -> None:
-        """Take charge of a new page."""
-        self._by_use[dataset, number] = size
-        self.bytes += size
-
-    def forget(self, dataset: PagedDataset, number: int) -> None:
-        """Let go of a page."""
-        self.bytes -= self._by_use.pop((dataset, number))
-
-    def settle(self) -> None:
-        """Write and drop the pages that were used longest ago until half the budget is free."""
-        chosen, rest = [], self.bytes
-        with self.turn:
-            for page, size in self._by_use.items():
-                if rest <= self.budget // 2:
-                    break
-                chosen.append(page)
-                rest -= size
-        for dataset, number, deflated in self._deflated(chosen):
-            dataset.evict(number, deflated)
-
-    def deflate(self) -> None:
-        """Write the pages that are compressed, as far as they are whole."""
-        with self.turn:
-            pages = list(self._by_use)
-        for dataset, number, deflated in self._deflated(pages):
-            if deflated is not None:
-                dataset.bring(number, dataset.length, deflated)
-
-    def _deflated(self, pages: list[tuple[PagedDataset, int]]) -> Iterator[tuple[PagedDataset, int, Deflated | None]]:
-        """Pages that are going to be written, with the lock, which is let go while chunks are compressed.
-
-        What is written again comes last, so that little is written to the places that it leaves.
-        """
-        with self.turn:
-            pages = sorted(pages, key=lambda page: page[0].writes_again(page[1]))
-        for dataset, number in pages:
-            with self.turn:
-                deflatable = dataset.deflatable(number)
-            deflated = None if deflatable is None else deflatable.deflate()
-            with self.turn:
-                yield dataset, number, deflated
-
-    @property
-    def full(self) -> bool:
-        """Whether there is something to settle."""
-        return self.bytes > self.budget
 
 
 class PagedDataset:

@@ -10,7 +10,7 @@ import pytest
 from comparing import content
 
 from h5flow.core import H5FlowStage
-from h5flow.data import pages
+from h5flow.data import page_cache
 from h5flow.data.storage.chunk_writer import ChunkWriter
 from h5flow.data.storage.chunks import RawChunks
 from h5flow.modules import H5FlowDatasetLoopGenerator
@@ -48,7 +48,7 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(RawChunks, "read", counting("read", RawChunks.read))
     monkeypatch.setattr(ChunkWriter, "store", counting("store", ChunkWriter.store))
-    monkeypatch.setattr(pages.PageCache.__init__, "__defaults__", (600_000,))
+    monkeypatch.setattr(page_cache.PageCache.__init__, "__defaults__", (600_000,))
     return calls
 
 
