@@ -49,6 +49,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
     record = _chosen(options.file, options.run)
     source = options.input or _input_of(record)
     configs = check_all([_document(options.file, workflow.name, workflow.text) for workflow in record.workflows])
+    terminal.use(configs[0].logging.format)
     first = mpi.launched_rank() == 0
     if first and not options.quiet:
         different = list(_different(record, configs, source))
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
         overwrite=options.overwrite,
         watching=terminal.progress,
     )
-    if first and not options.quiet:
+    if first and not (options.quiet or terminal.all_json):
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
         terminal.say(f"{options.output}: {slices:,} slices, {rows:,} rows")
     return _compared(options.file, options.output, terminal) if options.compare and first else 0

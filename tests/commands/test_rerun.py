@@ -149,3 +149,15 @@ def test_files_whose_names_are_no_text(reco):
     done = rerun(reco, "--compare", file=out)
     assert done.code == 0, done
     assert "nothing is different" in done.err
+
+
+def test_lines_have_the_format_of_the_workflow(folder):
+    """Who reads them is the same program as then."""
+    assert folder.run("workflow.yaml", "-i", "in.h5", "-o", "out.h5", "--set", "logging.format=json").code == 0
+    done = rerun(folder, "--compare")
+    assert done.code == 0, done
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    assert {"rerun: nothing is different from then", "rerun: all 13 datasets are the same"} <= {
+        line.get("message") for line in lines
+    }
+    assert [line["slices"] for line in lines if line["event"] == "run.done"] == [1]
