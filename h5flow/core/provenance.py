@@ -239,7 +239,7 @@ def _record(group: h5py.Group, kind: type[Any], **more: Any) -> Any:
                 plain = value.item() if isinstance(value, np.generic) else value
                 values[field.name] = json.loads(value) if field.name in _STRUCTURED else plain
         return msgspec.convert(msgspec.to_builtins(values), kind)
-    except (OSError, TypeError, ValueError):  # of attributes of another kind, or damaged ones
+    except (OSError, TypeError, ValueError, msgspec.ValidationError):  # of attributes of another kind, or damaged ones
         return None
 
 
