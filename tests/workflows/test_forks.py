@@ -66,7 +66,8 @@ class Forked(H5FlowStage):
         if child == 0:
             try:
                 os.write(writing, b".")
-                time.sleep(50)
+                for _ in range(500):  # a handler in Python runs between two calls, and may have missed the first one
+                    time.sleep(0.1)
             finally:
                 os._exit(0)
         os.read(reading, 1)
