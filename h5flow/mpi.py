@@ -118,6 +118,7 @@ def end_all(code: int) -> None:
     MPI.COMM_WORLD.Abort(code)
 
 
+@functools.cache
 def end_all_at_exit(waited_for: Callable[[], bool]) -> None:
     """End all ranks when this process ends, having failed, if others may still wait for it then.
 

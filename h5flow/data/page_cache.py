@@ -134,8 +134,9 @@ class PageCache:
 
     def settle(self) -> None:
         """Write and drop the pages that were used longest ago until half the budget is free."""
-        chosen, rest = [], self.bytes
+        chosen = []
         with self.turn:
+            rest = self.bytes
             for page, size in self._by_use.items():
                 if rest <= self.budget // 2:
                     break

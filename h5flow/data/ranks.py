@@ -21,7 +21,7 @@ from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import H5FlowError, NotInFile
 from h5flow.ranks import Coordination, Round, duplicates, packed, unpacked
-from h5flow.ranks.parting import parties
+from h5flow.ranks.parting import is_waited_for, parties
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import CollectiveStalled
 
@@ -81,6 +81,7 @@ class Ranks:
         self._duplicates = duplicates(comm)
         self._taken: list[Intracomm] = []
         self._original: str | None = None
+        self.failed = False
         parties.append(self)
         #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
         self.stopping = False
@@ -147,7 +148,8 @@ class Ranks:
 
     def fail(self) -> None:
         """This rank has failed. If it doesn't part from the others, they end when its process does."""
-        mpi.end_all_at_exit(lambda: self in parties)
+        self.failed = True
+        mpi.end_all_at_exit(is_waited_for)
 
     def tell(self, why: str) -> None:
         """Tell the other ranks that this one has failed: whoever waits for any gets an error."""

@@ -19,6 +19,9 @@ class OtherRankFailed(H5FlowError):
 class Party(Protocol):
     """What ranks do together."""
 
+    #: Whether this rank has failed at it.
+    failed: bool
+
     def tell(self, why: str) -> None:
         """Tell the other ranks that this one has failed."""
         ...
@@ -30,6 +33,11 @@ class Party(Protocol):
 
 #: What this rank does with others now.
 parties: list[Party] = []
+
+
+def is_waited_for() -> bool:
+    """Whether this rank has failed at something, and hasn't parted from the others."""
+    return any(party.failed for party in parties)
 
 
 def part(patience: float) -> bool:

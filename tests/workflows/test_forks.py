@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -83,27 +84,34 @@ after: {classname: Chatty, path: parts}
 """
 
 
+@contextlib.contextmanager
+def started(folder, stage, *arguments, parts=PARTS, **streams):
+    """The command in a group of its own, which is gone afterwards."""
+    (folder / "parts.py").write_text(parts)
+    (folder / "workflow.yaml").write_text(WORKFLOW % stage)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "h5flow", "workflow.yaml", "-o", "out.h5", *arguments],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **streams,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 @pytest.fixture
 def command(tmp_path):
-    """Runs the command in a group of its own, which is gone afterwards."""
+    """Runs the command to its end."""
 
     def run(stage, *arguments, limit=50):
-        (tmp_path / "parts.py").write_text(PARTS)
-        (tmp_path / "workflow.yaml").write_text(WORKFLOW % stage)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "h5flow", "workflow.yaml", "-o", "out.h5", *arguments],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
+        with started(tmp_path, stage, *arguments, stdout=subprocess.PIPE) as process:
             out, err = process.communicate(timeout=limit)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
         return process.returncode, out, err
 
     return run
@@ -166,25 +174,12 @@ assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 def test_signals_still_stop_a_run_that_has_forks(tmp_path):
     """Workers end with the pool; the run ends after the slices in flight."""
-    (tmp_path / "parts.py").write_text(PARTS.replace("slices=8", "slices=10_000"))
-    (tmp_path / "workflow.yaml").write_text(WORKFLOW % "Pooled")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "h5flow", "workflow.yaml", "-o", "out.h5"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
+    endless = PARTS.replace("slices=8", "slices=10_000")
+    with started(tmp_path, "Pooled", parts=endless, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         while "square" not in process.stderr.readline():
             assert process.poll() is None
         process.terminate()
         _, err = process.communicate(timeout=50)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
     assert process.returncode == 143
     assert "stopped by SIGTERM after" in err
