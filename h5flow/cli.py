@@ -40,7 +40,7 @@ Other commands, each with a --help of its own:
 
 {chr(10).join(f"  {PROGRAM} {name:8} {what}" for name, what in COMMANDS.items())}
 
-Defaults for input, output, start, end, compression, drop and overwrite can stand in the workflow file:
+Defaults for input, output, start, end, compression, drop, overwrite and in_place can stand in the workflow file:
 
   run:
     input: raw.h5
@@ -85,6 +85,12 @@ def parser() -> argparse.ArgumentParser:
         help="datasets that the output shall not have, with all that lies below them",
     )
     files.add_argument("--overwrite", action="store_true", help="replace an output that is there; else it is extended")
+    files.add_argument(
+        "--in-place",
+        action="store_true",
+        help="extend the output itself, not a copy of it: saves the time and the room that a copy takes, but a run that"
+        " fails or is killed leaves it changed, perhaps unreadable, as OUT.h5.partial, and there is no other",
+    )
     files.add_argument("-z", "--compression", choices=("gzip", "lzf"), help="compress new datasets")
     running = result.add_argument_group("running")
     running.add_argument(
@@ -187,8 +193,8 @@ def _told_apart(arguments: Sequence[str]) -> list[str]:
 
 
 def _run(options: argparse.Namespace, terminal: Terminal) -> int:
-    from h5flow.core.job import run_workflows
     from h5flow.core.tasks import are_several
+    from h5flow.data.output_file import OutputFile
     from h5flow.workflow import check_all, load
 
     paths = [*options.workflows, *options.configs]
@@ -211,20 +217,29 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
     if options.ranks_per_file is not None:
         raise UsageError("--ranks-per-file is for several inputs; all ranks work on a single one")
     started = time.perf_counter()
-    counts = run_workflows(
-        configs,
-        output,
-        inputs[0] if inputs else None,
-        start,
-        end,
-        drop=options.drop,
-        compression=options.compression,
-        overwrite=options.overwrite,
-        nompi=options.nompi,
-        log_dir=options.log_dir,
-        trace=options.trace,
-        watching=terminal.progress,
-    )
+    source = inputs[0] if inputs else None
+    file = OutputFile(output, options.overwrite or defaults.overwrite, options.in_place or defaults.in_place)
+    try:
+        if mpi.launched_ranks() == 1 and (source is None or configs[0].loops_over_input):
+            file.begin(source)  # a copy, if it takes one, is made beside all that has to be imported
+        from h5flow.core.job import run_workflows
+
+        counts = run_workflows(
+            configs,
+            output,
+            source,
+            start,
+            end,
+            drop=options.drop,
+            compression=options.compression,
+            nompi=options.nompi,
+            log_dir=options.log_dir,
+            trace=options.trace,
+            watching=terminal.progress,
+            output=file,
+        )
+    finally:
+        file.give_up()
     if not (options.quiet or terminal.all_json) and mpi.launched_rank() == 0:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
         terminal.say(f"{output}: {slices:,} slices, {rows:,} rows in {time.perf_counter() - started:.1f} s")
@@ -251,6 +266,7 @@ def _run_many(
         drop=options.drop,
         compression=options.compression,
         overwrite=options.overwrite,
+        in_place=options.in_place,
         nompi=options.nompi,
         ranks_per_file=1 if options.ranks_per_file is None else options.ranks_per_file,
         fail_fast=options.fail_fast,

@@ -51,6 +51,7 @@ class Orders:
     drop: Sequence[str] = ()
     compression: str | None = None
     overwrite: bool = False
+    in_place: bool = False
     nompi: bool = False
     ranks_per_file: int = 1
     fail_fast: bool = False
@@ -340,6 +341,7 @@ class _Worker:
             compression=orders.compression,
             nompi=orders.nompi,
             overwrite=self._overwrite,
+            in_place=orders.in_place,
             comm=self._comm,
             log_dir=orders.log_dir,
         )

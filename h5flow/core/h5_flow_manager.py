@@ -396,6 +396,7 @@ class H5FlowManager:
     def abandon(self) -> None:
         """Close the files after a failure; the output keeps the name `<output_filename>.partial`."""
         several = hasattr(self, "data_manager") and self.data_manager.ranks is not None
+        self._output.give_up()
         # Threads that wait for other ranks may do so forever.
         self._crew.dismiss(wait=not (self._stop_at_once or several))
         if hasattr(self, "data_manager"):

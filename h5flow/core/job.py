@@ -15,7 +15,7 @@ from h5flow.core.provenance import Provenance
 from h5flow.core.session import Watching, session, size_of_file
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import UsageError
-from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator, check_positions
+from h5flow.modules.dataset_loop_generator import check_positions
 from h5flow.runtime.steps import Done
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import FilePublished, RunDone
@@ -35,20 +35,22 @@ def run_workflows(
     compression: str | None = None,
     nompi: bool = False,
     overwrite: bool = False,
+    in_place: bool = False,
     comm: Intracomm | None = None,
     log_dir: str | None = None,
     trace: str | None = None,
     watching: Watching | None = None,
+    output: OutputFile | None = None,
 ) -> list[Done]:
     """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
 
     The ranks of `comm`, without one all that were launched, do so together; rank 0 says how far all of them got.
 
-    An output that is there already is extended, or with `overwrite` replaced. `drop` applies to the last workflow,
-    since the others may need what is dropped. The output has its name only when all are done; until then, and
+    An output that is there already is extended, itself if `in_place` or else a copy of it, or with `overwrite`
+    replaced. `drop` applies to the last workflow, since the others may need what is dropped. The output has its name only when all are done; until then, and
     after a failure, it is `<output_filename>.partial`. Components of later workflows are told the output's name
     as that of their input; they read it through the data manager. With a `log_dir` the job is told in a file of
-    each rank in a folder there, with `trace` drawn in a file.
+    each rank in a folder there, with `trace` drawn in a file. `output` may have been begun already, of that name.
     """
     if not configs:
         raise UsageError("no workflow to run")
@@ -56,7 +58,8 @@ def run_workflows(
     check_rows(configs, start_position, end_position)
     if comm is None:
         comm = launched(nompi)
-    output = OutputFile(output_filename, overwrite or configs[0].run.overwrite)
+    if output is None:
+        output = OutputFile(output_filename, overwrite or configs[0].run.overwrite, in_place or configs[0].run.in_place)
     started = time.perf_counter()
     with mpi.together(comm):
         if comm is not None:
@@ -118,7 +121,7 @@ def run_workflows(
 
 def check_rows(configs: Sequence[WorkflowConfig], start: int | None, end: int | None) -> None:
     """Raise `UsageError` for positions that are no row numbers, if a workflow loops over those of the input."""
-    if any(_loops_over_input(config) for config in configs):
+    if any(config.loops_over_input for config in configs):
         check_positions(start, end)
 
 
@@ -143,10 +146,6 @@ def _run(manager: H5FlowManager) -> Done:
         manager.abandon()
         raise
     return manager.done
-
-
-def _loops_over_input(config: WorkflowConfig) -> bool:
-    return config.generator is None or config.generator.classname == H5FlowDatasetLoopGenerator.__name__
 
 
 def run(

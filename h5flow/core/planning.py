@@ -109,13 +109,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class _Likeness(OutputFile):
     """An output that begins as a likeness of its source."""
 
-    def _start_with_copy_of(self, source: Path) -> str:
+    def _start_with_copy_of(self, source: Path) -> None:
         with (
             open_file(str(source), "r", role="input", locking=False) as file,
             h5py.File(self.working, "w", libver=LIKENESS_FORMAT) as likeness,
         ):
             copy_structure(file, likeness)
-        return str(source)
 
 
 def plan(

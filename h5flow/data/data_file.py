@@ -50,8 +50,10 @@ class DataFile:
         compression: str | None,
         comm: Intracomm | None = None,
         parallel: bool = False,
+        before_opening: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
+        self._before_opening = before_opening
         self.mode = mode
         self.drop = tuple(layout.normalise(name) for name in drop)
         self.compression = compression
@@ -112,6 +114,7 @@ class DataFile:
         if self.ranks is not None:
             self._main = self.ranks.opened(original)
         else:
+            self._before_opening()
             self._main = self._opened(self.path, self.mode)
         if self.mode in ("w", "w-", "x"):
             self.mode = "a"  # opening once more must not lose what has been written

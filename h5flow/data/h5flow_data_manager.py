@@ -79,7 +79,13 @@ class H5FlowDataManager:
         begins_as = path if output is None else output.origin(source)
         self.storage, self.why_storage = choose(storage, self._comm if mode != "r" else None, compression, begins_as)
         self._file = DataFile(
-            path, mode, tuple(self.drop_list), compression, self._comm, parallel=self.storage == "parallel"
+            path,
+            mode,
+            tuple(self.drop_list),
+            compression,
+            self._comm,
+            parallel=self.storage == "parallel",
+            before_opening=(lambda: None) if output is None else output.wait,
         )
         self._lease = Lease(self._file)
 
@@ -153,14 +159,19 @@ class H5FlowDataManager:
             self._file.start_with_copy_of(path)
 
     def prepare(self, source: str | None) -> None:
-        """Have the output begin as a copy of a file, or as it is, or empty, and open it. Collective."""
+        """Have the output begin as a copy of a file, or as it is, or empty; several ranks open it. Collective."""
         output = self._output
         assert output is not None
         if self._comm is None or self.size == 1:
-            output.prepare(source)
-            return
-        if not self._file.is_open:
+            output.begin(source)
+            output.check()
+        elif not self._file.is_open:
             self._file.open(mpi.on_first_rank(self._comm, lambda: output.prepare(source)))
+
+    @property
+    def working_path(self) -> str:
+        """The path of the file while it is written; an output of a run gets its name when it is complete."""
+        return self._file.path
 
     # what there is
 

@@ -31,6 +31,10 @@ _Module = Annotated[_Text | None, Meta(description="a python module, such as h5f
 _Params = Annotated[dict[str, Any], Meta(description="a mapping from parameter names to values")]
 
 
+#: The class of the built-in generator.
+LOOP_GENERATOR = "H5FlowDatasetLoopGenerator"
+
+
 class Flow(msgspec.Struct, frozen=True):
     """Section `flow`: the source of the slices, the stages in order, the datasets to drop at the end."""
 
@@ -49,6 +53,7 @@ class RunConfig(msgspec.Struct, frozen=True):
     compression: Annotated[Literal["gzip", "lzf"] | None, Meta(description="'gzip' or 'lzf'")] = None
     drop: _DatasetNames = ()
     overwrite: Annotated[bool, Meta(description="true or false")] = False
+    in_place: Annotated[bool, Meta(description="true or false")] = False
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True):
@@ -146,6 +151,11 @@ class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[Any, Any] = {}
     #: Where the source is named, `workflow.yaml:3`.
     source_place: str = ""
+
+    @property
+    def loops_over_input(self) -> bool:
+        """Whether the slices are of a dataset of the input, taken by the built-in generator."""
+        return self.generator is None or self.generator.classname == LOOP_GENERATOR
 
 
 class _ResourceSection(msgspec.Struct):
