@@ -66,9 +66,9 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     """A dataset whose reads see all earlier writes, also those that the file doesn't have yet."""
 
     def __init__(self, rows: SharedDataset, owner: Owner) -> None:
-        super().__init__(rows.rows.stored.handle.id)
         self._rows = rows
         self._owner = owner
+        super().__init__(self._id)
         self._lock = owner.lock
         # What h5py is told while it has its lock; set and seen with the owner's lock only.
         self._fixed_shape: tuple[int, ...] | None = None
@@ -83,6 +83,38 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def __bool__(self) -> bool:
         return super().__bool__() and not self._rows.rows.gone
+
+    @property
+    def _id(self) -> h5py.h5d.DatasetID:
+        # What h5py works on, which is another object as soon as the dataset gets longer chunks.
+        return self._rows.rows.stored.handle.id
+
+    @_id.setter
+    def _id(self, _: h5py.h5d.DatasetID) -> None: ...
+
+    @property
+    def ref(self) -> h5py.Reference:
+        """A reference to the dataset."""
+        self._rows.rows.fix()
+        return super().ref
+
+    @property
+    def regionref(self) -> Any:
+        """What makes references to regions of the dataset."""
+        self._rows.rows.fix()
+        with self._current():
+            return super().regionref
+
+    @property
+    def dims(self) -> Any:
+        """The dimensions, which can have scales."""
+        self._rows.rows.fix()
+        return super().dims
+
+    def make_scale(self, name: str = "") -> None:
+        """Make the dataset a scale, as h5py does."""
+        self._rows.rows.fix()
+        super().make_scale(name)
 
     @property
     def file(self) -> BufferedFile:
@@ -130,6 +162,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def attrs(self) -> h5py.AttributeManager:
         """The attributes of the dataset itself."""
         self._owner.untraced(f"attributes of '{self.name}'")
+        self._rows.rows.fix()
         return BufferedAttributes(super().attrs, self, self._owner)
 
     def __getitem__(self, args: Any, new_dtype: Any = None) -> Any:

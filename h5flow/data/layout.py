@@ -1,4 +1,4 @@
-"""How a file is laid out: which path holds what, and how its datasets are chunked.
+"""How a file is laid out: which path holds what.
 
 `/<name>/data` holds rows, `/<parent>/ref/<child>/ref` pairs of row numbers, and
 `/<a>/ref/<b>/ref_region` says for each row of `a` which rows of that `ref` enclose its references.
@@ -6,22 +6,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 #: A row of a region table: `ref[start:stop]` encloses all references of the row, `start == stop` says none.
 ref_region_dtype = np.dtype([("start", "i4"), ("stop", "i4")])
 
 #: A row of a reference table: row numbers of parent and child.
 ref_dtype = np.dtype("u4")
-
-# Large enough that reading and compressing by chunk is efficient, small enough that a file of many
-# nearly empty datasets stays small.
-_CHUNK_BYTES = 128 * 1024
-_MAX_CHUNK_ROWS = 1 << 16
 
 
 def normalise(name: str) -> str:
@@ -54,10 +47,3 @@ def is_reference(path: str) -> bool:
 def lies_in(path: str, tops: Iterable[str]) -> bool:
     """Whether a normalised path is one of `tops` or below one of them."""
     return any(path == top or path.startswith(top + "/") for top in tops)
-
-
-def rows_per_chunk(dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> int:
-    """A chunk length for a dataset that grows along its first axis, a power of two."""
-    row_bytes = max(1, np.dtype(dtype).itemsize * math.prod(row_shape))
-    rows = max(1, min(_MAX_CHUNK_ROWS, _CHUNK_BYTES // row_bytes))
-    return 1 << (rows.bit_length() - 1)

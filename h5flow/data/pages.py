@@ -55,6 +55,7 @@ class PagedDataset:
         #: Why the dataset can't be used any more.
         self.gone = ""
         self.cache = cache
+        self._is_fixed = False
         self._writer: ChunkWriter | Literal[False] | None = None
         #: Where the chunks are in the file, for as long as nobody writes to the dataset.
         self._chunks: RawChunks | Literal[False] | None = None
@@ -62,8 +63,9 @@ class PagedDataset:
         self._writers = 0
         self._pages: dict[int, Page] = {}
         self._row_bytes = max(1, self.dtype.itemsize * math.prod(self.row_shape))
-        chunk_bytes = stored.chunk_rows * self._row_bytes
-        self.page_rows = stored.chunk_rows * max(1, _PAGE_BYTES // chunk_bytes)
+        # Also if the chunks become longer, a page holds whole ones.
+        chunk_rows = stored.long_rows or stored.chunk_rows
+        self.page_rows = chunk_rows * max(1, _PAGE_BYTES // (chunk_rows * self._row_bytes))
 
     @property
     def length(self) -> int:
@@ -96,7 +98,7 @@ class PagedDataset:
             self._length = length
             self.grown = True
             if not self.buffered:
-                self.stored.resize(length)
+                self.stretch(length)
 
     def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
         """Whether other ranks have reserved any of rows `start, stop`, or of the given ones."""
@@ -309,7 +311,21 @@ class PagedDataset:
         """Give the file so many rows, as far as there are."""
         length = min(length, self.length)
         if self.stored.length < length and self.stored.growable:
+            self._lengthen(length)
             self.stored.resize(length)
+
+    def fix(self) -> None:
+        """Have the stored dataset stay the same object, since something in the file may refer to it."""
+        self._is_fixed = True
+
+    def _lengthen(self, length: int) -> None:
+        """Have the file keep the dataset in longer chunks, if so many rows are worth it."""
+        if self.stored.long_rows is None or length < self.stored.long_rows or self._is_fixed:
+            return
+        self._wait_for_readers()
+        self.stored = self.stored.lengthened()
+        self._writer = None
+        self._chunks = False
 
     def flush(self, last_chunk: bool = True, again: bool = True) -> None:
         """Bring the file up to date; the pages stay readable.
@@ -319,6 +335,7 @@ class PagedDataset:
         """
         length = self.length
         if self.compressed and not last_chunk:
+            self._lengthen(length)
             length = max(self.stored.length, length - length % self.stored.chunk_rows)
         pages = [number for number in sorted(self._pages) if again or not self.writes_again(number)]
         self.stretch(length)
@@ -394,7 +411,7 @@ class PagedDataset:
             # Where ranks make room together, there may be less than is needed until they do.
             length = min(length, self.stored.length)
         for first, last in page.spans(length - start):
-            if deflated is not None and deflated.version == page.version:
+            if deflated is not None and deflated.version == page.version and deflated.writer is self._writer:
                 deflated.writer.store(start, deflated.chunks)
             else:
                 self._store(start + first, page.rows[first:last])

@@ -22,6 +22,8 @@ class StoredDataset(Protocol):
     row_shape: tuple[int, ...]
     chunk_rows: int
     length: int
+    #: From so many rows on `lengthened` gives the dataset longer chunks, `None` if it has its final ones.
+    long_rows: int | None
     #: Whether `resize` can work.
     growable: bool
     #: Whether other ranks may write to rows between those that are written here.
@@ -52,6 +54,10 @@ class StoredDataset(Protocol):
 
     def resize(self, length: int) -> None:
         """Set the number of rows."""
+        ...
+
+    def lengthened(self) -> StoredDataset:
+        """The dataset with longer chunks, in the same place; this object can't be used any more."""
         ...
 
 

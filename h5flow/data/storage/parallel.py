@@ -18,6 +18,7 @@ from h5py import h5d
 from h5flow.data import layout
 from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage.base import Array
+from h5flow.data.storage.chunk_length import long_rows
 from h5flow.data.storage.opening import FORMAT, open_file, writes_to_opened
 from h5flow.data.storage.remote import Link, RankDataset, RemoteDataset
 from h5flow.data.storage.serial import SerialStorage
@@ -166,6 +167,9 @@ class ParallelStorage(SerialStorage):
                 " ('S8')"
             )
         return self._shared(path, super().create(path, dtype, row_shape, None).handle)
+
+    def _first_chunk_rows(self, dtype: npt.DTypeLike, row_shape: tuple[int, ...]) -> int:
+        return long_rows(dtype, row_shape)  # what ranks have open together keeps its chunks
 
     def _shared(self, path: str, handle: h5py.Dataset) -> Together:
         if path.endswith("/ref_region") and not self._owns_regions:

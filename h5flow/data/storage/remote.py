@@ -43,6 +43,7 @@ class RankDataset(SerialDataset):
 
     def __init__(self, handle: h5py.Dataset, path: str, original: SerialDataset | None) -> None:
         super().__init__(handle, path)
+        self.long_rows = None  # that is for the owner to decide
         self._original = original
         self._known: int = self.length
         self.raw_handle = None if original is None else original.handle

@@ -11,10 +11,10 @@ from typing import Any, cast
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5d, h5p, h5s, h5t
+from h5py import h5a, h5d, h5o, h5p, h5s, h5t
 
-from h5flow.data.layout import rows_per_chunk
 from h5flow.data.storage.base import Array
+from h5flow.data.storage.chunk_length import chosen_here, is_chosen_here, long_rows, short_rows
 from h5flow.data.storage.opening import FORMAT, Writes, open_file, unreadable, writes_to_opened, writing
 
 # HDF5 keeps a dataset's chunks in a cache, of 1 MiB before HDF5 2.0, 8 MiB since. Slices that straddle a larger
@@ -50,6 +50,11 @@ class SerialDataset:
         self.chunk_rows: int = handle.chunks[0] if handle.chunks else max(1, _PORTION // row_bytes)
         self._memory_type = None if stored.hasobject else h5t.py_create(stored)
         self._rest = (0,) * len(self._stored_shape)
+        #: From so many rows on `lengthened` gives the dataset longer chunks, `None` if it has its final ones.
+        self.long_rows: int | None = None
+        if self.growable and is_chosen_here(handle):
+            wanted = long_rows(stored, self._stored_shape)
+            self.long_rows = wanted if wanted > self.chunk_rows else None
 
     def read(self, start: int, stop: int) -> Array:
         """A fresh array of rows `start:stop`, which must exist. Raises `FileError`."""
@@ -101,6 +106,28 @@ class SerialDataset:
         with self._writes:
             self.handle.id.set_extent((length, *self._stored_shape))
         self.length = length
+
+    def lengthened(self) -> SerialDataset:
+        """The dataset with longer chunks, in the same place; this object can't be used any more."""
+        assert self.long_rows is not None
+        old = self.handle.id
+        creation = old.get_create_plist()
+        creation.set_chunk((self.long_rows, *self.handle.chunks[1:]))
+        with self._writes:
+            # Without a name at first, so that the old one is there until the new one is whole.
+            new = h5py.Dataset(h5d.create(old, None, old.get_type(), old.get_space(), creation))
+            if self.length:
+                new[...] = self.handle[...]
+            copy_attributes(old, new.id)
+            folder, _, name = self.handle.name.rpartition("/")
+            group = self.handle.file[folder or "/"].id
+            group.unlink(name.encode())
+            h5o.link(new.id, group, name.encode())
+            if self.length:
+                # A run that is killed now shall leave no file in which others have the place of the old chunks.
+                self.handle.file.flush()
+            made = h5d.open(group, name.encode())
+        return SerialDataset(h5py.Dataset(made), self._path)
 
     def _spaces(self, start: int, count: int) -> tuple[h5s.SpaceID, h5s.SpaceID]:
         block = (count, *self._stored_shape)
@@ -163,11 +190,15 @@ class SerialStorage:
                 shape=(0, *row_shape),
                 maxshape=(None, *row_shape),
                 dtype=dtype,
-                chunks=(rows_per_chunk(dtype, row_shape), *(max(1, n) for n in row_shape)),
+                chunks=(self._first_chunk_rows(dtype, row_shape), *(max(1, n) for n in row_shape)),
                 compression=compression,
                 shuffle=compression is not None,
+                dcpl=chosen_here(h5p.create(h5p.DATASET_CREATE)),
             )
         return SerialDataset(handle, self.path)
+
+    def _first_chunk_rows(self, dtype: npt.DTypeLike, row_shape: tuple[int, ...]) -> int:
+        return short_rows(dtype, row_shape)
 
     def flush(self) -> None:
         """Hand everything to the operating system. Raises `FileError`, also if any write has failed before."""
@@ -206,3 +237,16 @@ class SerialStorage:
             sink = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(sink, descriptor, inheritable=False)
             os.close(sink)
+
+
+def copy_attributes(source: h5d.DatasetID, target: h5d.DatasetID) -> None:
+    """Give an object the attributes of another one in the same file."""
+    for number in range(h5a.get_num_attrs(source)):
+        attribute = h5a.open(source, index=number)
+        kind, space = attribute.get_type(), attribute.get_space()
+        made = h5a.create(target, attribute.name, kind, space)
+        if space.get_simple_extent_type() != h5s.NULL:
+            # As HDF5 has them in memory: what is of variable length are pointers of its own.
+            values = np.empty(attribute.shape, np.dtype((np.void, kind.get_size())))
+            attribute.read(values, kind)
+            made.write(values, kind)

@@ -1,0 +1,166 @@
+"""How long chunks are: those that h5py would take, those on disk, and the slices of a loop over them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5flow.data import H5FlowDataManager
+from h5flow.data.storage.chunk_length import guessed_chunk, slice_rows
+
+# Rows of so many bytes, and the chunks that users' files have for them.
+KNOWN = {
+    1: 1024, 8: 1024, 12: 512, 16: 512, 28: 256, 36: 256, 48: 128, 76: 128,
+    124: 64, 684: 16, 2324: 8, 32768: 2, 65536: 1,
+}  # fmt: skip
+
+
+@given(item=st.integers(1, 1 << 22), shape=st.lists(st.integers(0, 5000), max_size=3))
+def test_guess_is_that_of_h5py(item: int, shape: list[int]) -> None:
+    with h5py.File("guess", "w", driver="core", backing_store=False) as file:
+        made = file.create_dataset(
+            "x", shape=(0, *shape), maxshape=(None, *shape), chunks=True, dtype=np.dtype((np.void, item))
+        )
+        assert guessed_chunk(item, tuple(shape)) == made.chunks
+
+
+@pytest.mark.parametrize(("size", "rows"), KNOWN.items())
+def test_slices_of_what_was_written_here(size: int, rows: int, tmp_path: Path) -> None:
+    """However many rows there are, and however they came to be in the file."""
+    path = tmp_path / "a.h5"
+    for _ in range(2):
+        with H5FlowDataManager(str(path)) as dm:
+            dm.create_dset("x", f"V{size}")
+            dm.reserve_data("x", 400_000 // size + 1)
+            assert slice_rows(dm.get_dset("x")) == rows
+    with h5py.File(path) as file:
+        assert slice_rows(file["x/data"]) == rows
+
+
+@pytest.mark.parametrize("chunk", [3, 16384, None])
+def test_slices_of_what_others_have_written(chunk: int | None, tmp_path: Path) -> None:
+    """16,384 is what rows of eight bytes would get here."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        growing = {} if chunk is None else {"chunks": (chunk,), "maxshape": (None,)}
+        made = file.create_dataset("x/data", shape=(50_000,), dtype="f8", **growing)
+        assert slice_rows(made) == (chunk or 1024)
+
+
+@pytest.mark.parametrize("arguments", [["-f", "GZIP=1"], ["-f", "NONE"]])
+def test_slices_stay_the_same_when_a_file_is_compressed_afterwards(arguments: list[str], tmp_path: Path) -> None:
+    h5repack = shutil.which("h5repack")
+    if h5repack is None:
+        pytest.skip("h5repack isn't installed (apt-get install hdf5-tools)")
+    with H5FlowDataManager(str(tmp_path / "a.h5")) as dm:
+        dm.create_dset("x", "f8")
+        dm.write_data("x", dm.reserve_data("x", 100_000), 1.5)
+    subprocess.run([h5repack, *arguments, tmp_path / "a.h5", tmp_path / "b.h5"], check=True)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["x/data"].chunks == (16384,)
+        assert slice_rows(file["x/data"]) == 1024
+
+
+class TestOnDisk:
+    """A dataset begins with short chunks, and gets long ones when it fills one."""
+
+    def test_what_stays_small_is_small(self, tmp_path: Path) -> None:
+        """Five datasets, four references: 8 kB of data, which took 660 KiB with long chunks from the start."""
+        path = tmp_path / "a.h5"
+        with H5FlowDataManager(str(path)) as dm:
+            for name in "abcde":
+                dm.create_dset(name, [("x", "f8"), ("y", "i8")])
+                dm.write_data(name, dm.reserve_data(name, 100), np.zeros(100, [("x", "f8"), ("y", "i8")]))
+            for one, other in zip("abcd", "bcde", strict=True):
+                dm.create_ref(one, other)
+                dm.write_ref(one, other, np.c_[np.arange(100), np.arange(100)])
+        assert path.stat().st_size < 200 << 10
+
+    @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+    @pytest.mark.parametrize("steps", [[16383], [16384], [100, 20_000, 5], [16000, 500], [3, 40_000], [70_000]])
+    def test_rows_survive_longer_chunks(self, steps: list[int], compression: str | None, tmp_path: Path) -> None:
+        """Also where some of them were in the file already, in short chunks."""
+        path = str(tmp_path / "a.h5")
+        wanted = np.arange(sum(steps)) * 0.5
+        start = 0
+        for count in steps:
+            with H5FlowDataManager(path, compression=compression) as dm:
+                dm.create_dset("x", "f8")
+                rows = dm.reserve_data("x", count)
+                dm.write_data("x", rows, wanted[start : start + count])
+            start += count
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(file["x/data"][()], wanted)
+            assert file["x/data"].chunks == ((16384,) if len(wanted) >= 16384 else (1024,))
+            assert file["x/data"].compression == compression
+
+    def test_references_and_texts(self, tmp_path: Path) -> None:
+        """Attributes of references say what they lead to; rows of variable length are no plain bytes."""
+        path = str(tmp_path / "a.h5")
+        pairs = np.c_[np.arange(40_000), np.arange(40_000)[::-1]]
+        with H5FlowDataManager(path) as dm:
+            dm.create_dset("a", "u1")
+            dm.create_dset("b", h5py.string_dtype())
+            dm.create_ref("a", "b")
+            for start in range(0, 40_000, 8_000):
+                stop = start + 8_000
+                dm.write_data("a", dm.reserve_data("a", 8_000), 1)
+                texts = np.array([str(n) for n in range(start, stop)], object)
+                dm.write_data("b", dm.reserve_data("b", 8_000), texts)
+                dm.write_ref("a", "b", pairs[start:stop])
+                dm.fh.flush()
+        with h5py.File(path) as file:
+            ref = file["a/ref/b/ref"]
+            assert ref.chunks[0] > 1024
+            assert dict(ref.attrs) == {
+                "dset0": "/a/data",
+                "dset1": "/b/data",
+                "ref_region0": "/a/ref/b/ref_region",
+                "ref_region1": "/b/ref/a/ref_region",
+            }
+            np.testing.assert_array_equal(ref[()], pairs)
+            assert file["b/ref/a/ref_region"].attrs["ref"] == "/a/ref/b/ref"
+            assert file["b/data"].asstr()[()].tolist() == [str(n) for n in range(40_000)]
+            regions = file["b/ref/a/ref_region"][()]
+            assert regions["start"].tolist() == list(range(40_000))[::-1]
+
+    def test_handles_stay_good(self, tmp_path: Path) -> None:
+        """One that was taken before sees, and writes, what is in the longer chunks."""
+        with H5FlowDataManager(str(tmp_path / "a.h5")) as dm:
+            dm.create_dset("x", "f8")
+            handle = dm.get_dset("x")
+            dm.write_data("x", dm.reserve_data("x", 1000), 1.0)
+            assert handle[999] == 1.0
+            dm.fh.flush()
+            dm.write_data("x", dm.reserve_data("x", 40_000), 2.0)
+            dm.fh.flush()
+            handle[5] = 7.0
+            assert (handle[0], handle[5], handle[40_999], len(handle)) == (1.0, 7.0, 2.0, 41_000)
+            assert handle.chunks == (16384,)
+            handle.flush()
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert file["x/data"][4:7].tolist() == [1.0, 7.0, 1.0]
+
+    def test_what_is_referred_to_stays_the_same_object(self, tmp_path: Path) -> None:
+        with H5FlowDataManager(str(tmp_path / "a.h5")) as dm:
+            for name in ("x", "y", "z"):
+                dm.create_dset(name, "f8")
+            dm.set_attrs("x", itself=dm.get_dset("x").ref)
+            attributes = dm.get_dset("y").attrs
+            region = dm.get_dset("z").regionref[:0]
+            for name in ("x", "y", "z"):
+                dm.write_data(name, dm.reserve_data(name, 100_000), 3.0)
+            attributes["late"] = 1
+            dm.set_attrs("z", none=region, some=dm.get_dset("z").regionref[:10])
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert file[file["x"].attrs["itself"]].shape == (100_000,)
+            assert file["y/data"].attrs["late"] == 1
+            for name, rows in (("none", 0), ("some", 10)):
+                region = file["z"].attrs[name]
+                assert file[region][region].tolist() == [3.0] * rows
