@@ -47,10 +47,11 @@ def run_workflows(
     The ranks of `comm`, without one all that were launched, do so together; rank 0 says how far all of them got.
 
     An output that is there already is extended, itself if `in_place` or else a copy of it, or with `overwrite`
-    replaced. `drop` applies to the last workflow, since the others may need what is dropped. The output has its name only when all are done; until then, and
-    after a failure, it is `<output_filename>.partial`. Components of later workflows are told the output's name
-    as that of their input; they read it through the data manager. With a `log_dir` the job is told in a file of
-    each rank in a folder there, with `trace` drawn in a file. `output` may have been begun already, of that name.
+    replaced. `drop` applies to the last workflow, since the others may need what is dropped. The output has its name
+    only when all are done; until then, and after a failure, it is `<output_filename>.partial`. Components of later
+    workflows are told the output's name as that of their input; they read it through the data manager. With a
+    `log_dir` the job is told in a file of each rank in a folder there, with `trace` drawn in a file. `output` may have
+    been begun already, of that name.
     """
     if not configs:
         raise UsageError("no workflow to run")

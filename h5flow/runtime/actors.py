@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from h5flow.data import H5FlowDataManager
@@ -19,6 +19,7 @@ from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.flight import Flight
 from h5flow.runtime.mailbox import Closed, Mailbox
 from h5flow.runtime.prefetching import Loading, size_of
+from h5flow.runtime.relay import Relay
 from h5flow.runtime.steps import Slice, Step, checked_slice
 from h5flow.runtime.tracing import Scene, entered
 from h5flow.runtime.worker import Outcome, Worker, tell
@@ -66,13 +67,25 @@ class Generating:
     ) -> None:
         self._generator = generator
         self._where = where
-        self._worker = worker
+        self.worker = worker
         self._outbox = outbox
         self._flight = flight
         self._scene = Scene(0)
         self._number = flight.tracer.hazards.next_number
         self._ended = False
         self._iterator: Iterator[slice] | None = None
+        self._relay: Relay | None = None
+        self._finished: Mailbox[Parcel] | None = None
+
+    def pass_by(self, stages: Sequence[Staging], outbox: Mailbox[Parcel]) -> None:
+        """Where slices don't overlap, pass them by the loop, through all stages to the last mailbox."""
+        if not (self.asynchronous or any(stage.asynchronous for stage in stages)):
+            self._relay, self._finished = Relay(self, stages, self._flight), outbox
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the generator runs on the event loop."""
+        return inspect.iscoroutinefunction(self._generator.next)
 
     async def act(self) -> None:
         """Go on until there are no more slices."""
@@ -83,14 +96,16 @@ class Generating:
             tell(loop, flight.changed)
 
         flight.stop.listen(stopping)
-        asynchronous = inspect.iscoroutinefunction(self._generator.next)
+        asynchronous = self.asynchronous
         while True:
             await flight.admission()
             if asynchronous:
                 await self._next_on_loop()
+            elif self._relay is not None and flight.in_turn:
+                await self._hand_over(await self._relay.run(flight.batch))
             else:
                 count = flight.batch
-                async for parcel in streamed(self._worker, lambda emit, n=count: self._take(n, emit), flight):  # type: ignore[misc]
+                async for parcel in streamed(self.worker, lambda emit, n=count: self.take(n, emit), flight):  # type: ignore[misc]
                     await self._hand_on(parcel)
             if self._ended:
                 break
@@ -101,7 +116,19 @@ class Generating:
             self._flight.budget.enter(item.number)
         await self._outbox.put(parcel)
 
-    def _take(self, count: int, emit: Emit[Parcel]) -> None:
+    async def _hand_over(self, parcel: Parcel) -> None:
+        """Hand slices on that have passed all stages."""
+        if not parcel:
+            return
+        budget = self._flight.budget
+        for item in parcel:
+            budget.enter(item.number)
+            if item.size is not None:
+                budget.charge(item.number, item.size)
+        assert self._finished is not None
+        await self._finished.put(parcel)
+
+    def take(self, count: int, emit: Emit[Parcel]) -> None:
         """Take slices, in the worker's thread."""
         flight, ready = self._flight, list[Slice]()
         own_draws = not flight.randomness.shared
@@ -146,7 +173,7 @@ class Generating:
             self._ended = True
             return
         self._flight.tracer.asking(self._number)
-        rows = await _on_loop(self._scene, self._generator.next, (), self._where, self._worker, self._flight)
+        rows = await _on_loop(self._scene, self._generator.next, (), self._where, self.worker, self._flight)
         if rows == self._generator.EMPTY and await self._all_done(stopping=False):
             self._ended = True
         else:
@@ -157,10 +184,11 @@ class Generating:
             with entered(Scene(0, (self._number, 0))):
                 return self._flight.all_done(stopping)
 
-        return await self._worker.run(ask)
+        return await self.worker.run(ask)
 
     def _begun(self, rows: object, started: float, now: float) -> Slice:
-        item = Slice(self._number, checked_slice(rows, self._where), seconds=now - started)
+        item = Slice(self._number, checked_slice(rows, self._where))
+        item.seconds = item.longest = now - started
         if self._flight.measures is not None:
             self._flight.measures.begin(item, started, now, self._scene)
         tracer = self._flight.tracer
@@ -259,7 +287,9 @@ class Prefetching:
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise self._flight.fail(error) from None
-        item.seconds += time.perf_counter() - started
+        taken = time.perf_counter() - started
+        item.seconds += taken
+        item.loading += taken
         self._flight.budget.charge(item.number, size_of(value.value for value in item.prefetched.values()))
 
     async def _deliver(self) -> None:
@@ -291,7 +321,7 @@ class Staging:
         self._step = step
         self._source = source
         self._loading = loading
-        self._worker = worker
+        self.worker = worker
         self._inbox = inbox
         self._outbox = outbox
         self._flight = flight
@@ -299,7 +329,7 @@ class Staging:
         self._position = position
         self._last = position + 1 == flight.tracer.hazards.components
         self._seconds = 0.0  # what the last slice took
-        self._asynchronous = inspect.iscoroutinefunction(step.stage.run)
+        self.asynchronous = inspect.iscoroutinefunction(step.stage.run)
 
     async def act(self) -> None:
         """Process slices until there are no more."""
@@ -308,7 +338,7 @@ class Staging:
                 parcel = await self._inbox.get()
             except Closed:
                 break
-            if self._asynchronous:
+            if self.asynchronous:
                 for item in parcel:
                     await self._process_on_loop(item)
                     await self._hand_on([item])
@@ -316,7 +346,7 @@ class Staging:
             while self._seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
                 parcel = parcel + more
             work = parcel
-            async for done in streamed(self._worker, lambda emit, work=work: self._process(work, emit), self._flight):  # type: ignore[misc]
+            async for done in streamed(self.worker, lambda emit, work=work: self.process(work, emit), self._flight):  # type: ignore[misc]
                 await self._hand_on(done)
         self._outbox.close()
 
@@ -326,7 +356,7 @@ class Staging:
                 self._flight.budget.charge(item.number, item.size)
         await self._outbox.put(parcel)
 
-    def _process(self, parcel: Parcel, emit: Emit[Parcel]) -> None:
+    def process(self, parcel: Parcel, emit: Emit[Parcel]) -> None:
         """Process slices, in the worker's thread."""
         ready = list[Slice]()
 
@@ -349,8 +379,7 @@ class Staging:
                 try:
                     step.purge(item.cache)
                     self._loading.fill(item, step)
-                    if item.course is not None:
-                        loaded = time.perf_counter()
+                    loaded = time.perf_counter()
                     if own_draws:
                         with flight.randomness.of(step.where.component, item.number):
                             stage.run(self._source, item.rows, item.cache)
@@ -365,7 +394,7 @@ class Staging:
                 finish(self._scene.moment)
                 now = time.perf_counter()
                 self._seconds = now - started
-                item.seconds += self._seconds
+                item.note(loaded - started, now - loaded)
                 alone = flight.batches.alone
                 if not alone or item is parcel[-1]:
                     item.size = size_of(item.cache.values())
@@ -395,21 +424,21 @@ class Staging:
                     raise
                 scene.add(other)
 
-        async for _ in streamed(self._worker, lambda emit: prepare(), flight):
+        async for _ in streamed(self.worker, lambda emit: prepare(), flight):
             pass
         scene.on_loop = True
         loaded = time.perf_counter()
         arguments = (self._source, item.rows, item.cache)
         where = step.where.on(item.rows, item.number)
         try:
-            await _on_loop(scene, step.stage.run, arguments, where, self._worker, flight)
+            await _on_loop(scene, step.stage.run, arguments, where, self.worker, flight)
         except BaseException:
             if item.course is not None:
                 item.course.note_failure(scene, started, loaded)
             raise
         flight.tracer.finish(moment)
         now = time.perf_counter()
-        item.seconds += now - started
+        item.note(loaded - started, now - loaded)
         item.size = size_of(item.cache.values())
         if item.course is not None:
             item.course.note(scene, started, loaded, now, item.size)

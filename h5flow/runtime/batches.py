@@ -1,9 +1,10 @@
 """Whether slices overlap or go in batches, one batch at a time, and how large a batch is.
 
 A trip to a thread and back costs about 0.1 ms, a slice in a simple workflow half of that; and threads that compete
-for the interpreter with small pieces of work lose more than they win. So cheap slices travel in batches of which one
-is in flight. For those that cost more the clock decides: what overlapping takes is held against what the same slices
-take one after the other.
+for the interpreter lose more than they win: small numpy on two threads takes twice the processor time. So slices go
+in turn, in batches if they are cheap, unless there is something to win: components that wait, or compute without
+Python's lock, beside each other. Then the clock decides, which holds what overlapping takes against what the same
+slices take in turn.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from __future__ import annotations
 #: Slices that take less never overlap, in seconds for all components together.
 CHEAP = 1e-3
 #: How long a batch shall take, in seconds.
-_BATCH = 10e-3
+_BATCH = 50e-3
 _LARGEST = 256
+# Overlapping is tried where it promises to take at most this share of the time.
+_PROMISING = 0.85
+# By how much what needs Python's lock takes longer when threads compete for it.
+_COMPETING = 1.6
 # A way is judged by so many slices, which took so long.
-_JUDGED_SLICES = 16
+_JUDGED_SLICES = 8
 _JUDGED_SECONDS = 0.1
-# How much better the other way must have been.
+# How much better than in turn it must then have been.
 _BETTER = 0.95
-# The other way is tried again after so many seconds, and then ever more seldom, since that isn't for nothing.
-_FIRST_TRIAL = 2.0
-_LAST_TRIAL = 60.0
+# What was no better is tried again after so many seconds, and then ever more seldom, since that isn't for nothing.
+_FIRST_PAUSE = 2.0
+_LONGEST_PAUSE = 60.0
 
 
 class Batches:
@@ -31,14 +36,16 @@ class Batches:
         #: Whether one batch at a time is in flight, of one slice or more.
         self.alone = False
         self._mean = 0.0
+        # Of the time of a slice: the share of the component that takes longest.
+        self._longest = 0.0
         # What the quickest slice of late took that ran with no other beside it, without trips.
         self._least: float | None = None
         # What a slice takes by the clock, when it overlaps with others and when it doesn't.
         self._overlapping: float | None = None
         self._in_turn: float | None = None
         self._window: tuple[float, int] | None = None
-        self._next_trial: float | None = None
-        self._pause = _FIRST_TRIAL
+        self._next_trial = 0.0
+        self._pause = _FIRST_PAUSE
 
     @property
     def pace(self) -> str:
@@ -46,23 +53,40 @@ class Batches:
         ways = (("overlapping", self._overlapping), ("in turn", self._in_turn))
         return ", ".join(f"{1e3 * each:.2f} ms a slice {way}" for way, each in ways if each is not None)
 
-    def note(self, seconds: float, slices: int, now: float, *, single: bool = False) -> bool:
+    def note(
+        self,
+        seconds: float,
+        slices: int,
+        now: float,
+        *,
+        longest: float = 0.0,
+        need: float | None = 0.0,
+        single: bool = False,
+    ) -> bool:
         """`slices` more are done, which took `seconds` for all components together, waiting not counted.
 
-        `now` is the time of a clock; `single` says that nothing else could be in flight, whatever is decided here.
-        Returns whether the decision is another one than before.
+        `longest` is what the component took that took longest; `need` the share of the time in which somebody
+        computes with Python's lock, `None` if that isn't known; `now` the time of a clock; `single` says that nothing
+        else could be in flight, whatever is decided here. Returns whether the decision is another one than before.
         """
         each = seconds / slices
         before = self.alone
         if single or before:
             self._least = each if self._least is None else min(self._least, each)
+        weight = min(0.5, slices / 8)
         if single and self._least is not None:
             self._mean = self._least  # the first ones of a run take longer than those to come
         else:
-            self._mean += min(0.5, slices / 8) * (each - self._mean)
+            self._mean += weight * (each - self._mean)
+        self._longest += (1.0 if single else weight) * (longest / max(seconds, 1e-9) - self._longest)
         if self._mean < CHEAP:
             self._go(alone=True)
-        elif not single:
+        elif single or before:
+            promise = 1.0 if need is None else max(self._longest, _COMPETING * need)
+            if not single:
+                self._time(slices, now)
+            self._go(alone=promise > _PROMISING or now < self._next_trial)
+        else:
             self._judge(slices, now)
         if single:
             self._window = None
@@ -73,29 +97,33 @@ class Batches:
     def _go(self, *, alone: bool) -> None:
         if alone != self.alone:
             self.alone, self.size, self._window = alone, 1, None
-            self._least = None
+            if alone:
+                self._least = None
 
-    def _judge(self, slices: int, now: float) -> None:
+    def _time(self, slices: int, now: float) -> bool:
+        """Time the present way; says whether it has just been timed for long enough."""
         if self._window is None:
             self._window = (now, 0)
-            return
+            return False
         began, count = self._window
         self._window = (began, count + slices)
         if count + slices < _JUDGED_SLICES or now - began < _JUDGED_SECONDS:
-            return
+            return False
         self._window = None
         here = (now - began) / (count + slices)
         if self.alone:
-            self._in_turn, other = here, self._overlapping
+            self._in_turn = here
         else:
-            self._overlapping, other = here, self._in_turn
-            if self._least is not None and here < _BETTER * self._least:
-                return  # better than one after the other could be
-        if other is None:
-            self._next_trial = now
-        elif other < _BETTER * here:
-            self._go(alone=not self.alone)
+            self._overlapping = here
+        return True
+
+    def _judge(self, slices: int, now: float) -> None:
+        """Go back to slices in turn if overlapping isn't worth it."""
+        if not self._time(slices, now):
             return
-        if self._next_trial is None or now >= self._next_trial:
-            self._next_trial, self._pause = now + self._pause, min(_LAST_TRIAL, 2 * self._pause)
-            self._go(alone=not self.alone)
+        in_turn = self._in_turn or self._least
+        if in_turn is not None and self._overlapping is not None and self._overlapping > _BETTER * in_turn:
+            self._next_trial, self._pause = now + self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
+            self._go(alone=True)
+        else:
+            self._pause = _FIRST_PAUSE

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from h5flow.runtime.batches import Batches
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.hazards import Conflict
+from h5flow.runtime.lock_need import LockNeed
 from h5flow.runtime.mailbox import turn, wake_all
 from h5flow.runtime.measures import Measures
 from h5flow.runtime.randomness import DrawWatch, Randomness
@@ -41,6 +42,7 @@ class Flight:
         randomness: Randomness,
         done: Done,
         all_done: Callable[[bool], bool],
+        lock_need: LockNeed,
         measures: Measures | None = None,
     ) -> None:
         #: Where somebody wants to know what slices take.
@@ -53,6 +55,7 @@ class Flight:
         #: Asked where the slices of this rank end: whether those of all ranks do.
         self.all_done = all_done
         self.batches = Batches()
+        self.lock_need = lock_need
         self.draws = DrawWatch(lambda: _component(names), self._drawn, self._strayed)
         self.failure: BaseException | None = None
         #: Whether it is known what components do.
@@ -79,6 +82,11 @@ class Flight:
     def single(self) -> bool:
         """Whether slices run one at a time."""
         return self.tracer.single
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether one parcel of slices at a time is in flight."""
+        return self.single or self.batches.alone
 
     @property
     def at_once(self) -> bool:
@@ -124,8 +132,17 @@ class Flight:
             if self.measures is not None:
                 self.measures.done(item)
         seconds = sum(item.seconds for item in parcel)
-        if self.batches.note(seconds, len(parcel), time.perf_counter(), single=self.single):
+        longest = sum(max(item.longest, item.loading) for item in parcel)
+        if self.batches.note(
+            seconds,
+            len(parcel),
+            time.perf_counter(),
+            longest=longest,
+            need=self.lock_need.share,
+            single=self.single,
+        ):
             emit(SlicesBatched(alone=self.batches.alone, pace=self.batches.pace))
+            self.lock_need.pause(not self.batches.alone)
         if self.single and not self.warm:
             slices, rows = self._seen
             self._seen = (slices + len(parcel), rows + sum(item.rows.start != item.rows.stop for item in parcel))

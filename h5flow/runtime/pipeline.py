@@ -25,6 +25,7 @@ from h5flow.runtime.failure import Where
 from h5flow.runtime.flight import Failed, Flight
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
+from h5flow.runtime.lock_need import LockNeed
 from h5flow.runtime.mailbox import Closed, Mailbox
 from h5flow.runtime.measures import GENERATOR, PREFETCH, Measures, actor_of
 from h5flow.runtime.prefetching import Forecast, Loading
@@ -84,7 +85,10 @@ class Pipeline:
         measures: Measures | None = None,
     ) -> None:
         components = [generator_where.component, *(step.where.component for step in steps)]
-        self.flight = Flight(components, budget, tracer, stop, randomness, done, data_manager.all_done, measures)
+        self._lock_need = LockNeed(worker.thread for worker in workers)
+        self.flight = Flight(
+            components, budget, tracer, stop, randomness, done, data_manager.all_done, self._lock_need, measures
+        )
         self._began = time.perf_counter()
         self._workers = list(workers)
         self._tracer = tracer
@@ -99,15 +103,20 @@ class Pipeline:
             *(Mailbox(actor_of(name), depths.of(name)) for name in stages),
         ]
         generated, loaded, *_ = self.mailboxes
+        generating = Generating(generator, generator_where, workers[0], generated, self.flight)
+        stagings = [
+            Staging(position, step, source, self.loading, worker, inbox, outbox, self.flight)
+            for position, (step, worker, (inbox, outbox)) in enumerate(
+                zip(steps, workers[1:], itertools.pairwise(self.mailboxes[1:]), strict=True), start=1
+            )
+        ]
+        generating.pass_by(stagings, self.mailboxes[-1])
         self._actors: list[Callable[[], Awaitable[None]]] = [
-            Generating(generator, generator_where, workers[0], generated, self.flight).act,
+            generating.act,
             Prefetching(self.loading, self._loaders, generated, loaded, self.flight).act,
             Committing(data_manager, self.loading, self._writer, self.mailboxes[-1], self.flight).act,
+            *(staging.act for staging in stagings),
         ]
-        for position, (step, worker, (inbox, outbox)) in enumerate(
-            zip(steps, workers[1:], itertools.pairwise(self.mailboxes[1:]), strict=True), start=1
-        ):
-            self._actors.append(Staging(position, step, source, self.loading, worker, inbox, outbox, self.flight).act)
 
     async def run(self) -> BaseException | None:
         """Run until there are no more slices; returns what has gone wrong, if anything.
@@ -119,6 +128,7 @@ class Pipeline:
         draws = flight.draws.loop() if flight.randomness.shared else flight.randomness.loop()
         with _switching_often(), draws:
             self._tracer.running = True
+            self._lock_need.start()
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(_guarded(act)) for act in self._actors]
@@ -130,6 +140,7 @@ class Pipeline:
             except* Exception as group_error:  # noqa: BLE001 - it is handed on
                 failure = self.flight.failure or _first(group_error)
             finally:
+                self._lock_need.end()
                 self._tracer.running = False
                 if failure is not None or sys.exc_info()[0] is not None:
                     self.flight.failure = self.flight.failure or failure or RuntimeError("the run was cancelled")

@@ -25,10 +25,20 @@ class Slice:
     prefetched: dict[str, Prefetched] = field(default_factory=dict)
     #: What all components together have worked on it.
     seconds: float = 0.0
+    #: What loading took thereof, and the component that took longest.
+    loading: float = 0.0
+    longest: float = 0.0
     #: How many bytes its cache held when a stage was done with it, `None` where that wasn't looked at.
     size: int | None = None
     #: Where its time goes, where somebody wants to know.
     course: Course | None = None
+
+    def note(self, loading: float, running: float) -> None:
+        """Note what a stage has taken, in seconds."""
+        self.seconds += loading + running
+        self.loading += loading
+        if running > self.longest:
+            self.longest = running
 
     def release(self) -> None:
         """Free what the slice holds, though somebody may still refer to it: no stage will look at it."""

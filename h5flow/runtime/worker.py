@@ -50,6 +50,11 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def thread(self) -> threading.Thread:
+        """The thread."""
+        return self._thread
+
     def start(self, function: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
         """Make a call; `done` gets what came of it, in the worker's thread."""
         context = contextvars.copy_context()

@@ -1,0 +1,100 @@
+"""How much of the time components need Python's lock, which bounds what overlapping slices can win."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+# Between two probes, in seconds: at first, to know soon, and then.
+_FIRST_PERIOD, _PERIOD = 1.5e-3, 0.2
+_FIRST_PROBES, _KEPT = 32, 64
+# For how long a probe keeps the lock; less than the switch interval, or else it would be taken away.
+_HELD: Final = 2.5e-4
+# With fewer probes nothing is said.
+_ENOUGH: Final = 12
+
+#: Without the lock nobody needs it, and without clocks of single threads it shows what overlapping wins.
+_MEASURABLE = getattr(sys, "_is_gil_enabled", lambda: True)() and hasattr(time, "pthread_getcpuclockid")
+
+
+class LockNeed:
+    """Measures, while one slice at a time is at work, what it would leave to others.
+
+    Now and then a thread keeps the lock for a moment and looks how much the others compute meanwhile: numpy with
+    large arrays, HDF5 and zlib go on, Python and numpy with small arrays stand still. What isn't computing at all
+    waits for something. Where all cores are busy with other processes nothing goes on, and nothing could be won.
+    """
+
+    def __init__(self, threads: Iterable[threading.Thread]) -> None:
+        """For the threads of components."""
+        idents = [thread.ident for thread in threads if thread.ident is not None] if _MEASURABLE else []
+        self._clocks = [time.pthread_getcpuclockid(ident) for ident in idents]
+        # Of the probes: for which share of the moment the others went on without the lock.
+        self._free: deque[float] = deque(maxlen=_KEPT)
+        # Since the one before it: seconds by the clock, and of the processor for the others.
+        self._spans: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+        self._goes_on = threading.Event()
+        self._ended = False
+
+    @property
+    def share(self) -> float | None:
+        """The share of the time, from 0 to 1, in which somebody computes with the lock; `None` if not known yet."""
+        if not _MEASURABLE:
+            return 0.0
+        if len(self._free) < _ENOUGH:
+            return None
+        seconds = sum(span[0] for span in self._spans)
+        computing = sum(span[1] for span in self._spans) / seconds
+        free = sum(self._free) / len(self._free)
+        return float(min(1.0, max(0.0, computing - free)))
+
+    def start(self) -> None:
+        """Begin to measure, until the `end`."""
+        self._goes_on.set()
+        if self._clocks:
+            threading.Thread(target=self._measure, name="h5flow lock need", daemon=True).start()
+
+    def pause(self, paused: bool) -> None:
+        """Measure nothing for now, or go on: only one slice at a time tells something."""
+        if paused:
+            self._goes_on.clear()
+        else:
+            self._goes_on.set()
+
+    def end(self) -> None:
+        """Measure no more."""
+        self._ended = True
+        self._goes_on.set()
+
+    def _measure(self) -> None:
+        before: tuple[float, float] | None = None
+        while not self._ended:
+            if not self._goes_on.is_set():
+                self._goes_on.wait()
+                before = None
+            time.sleep(_FIRST_PERIOD if len(self._free) < _FIRST_PROBES else _PERIOD)
+            try:
+                before = self._probe(before)
+            except OSError:  # a thread has ended, so the loop is over
+                return
+
+    def _probe(self, before: tuple[float, float] | None) -> tuple[float, float]:
+        """Keep the lock for a moment; takes and returns the clock and what was computed when a probe was over."""
+        clock, computed = time.perf_counter(), self._computed()
+        if before is not None:
+            self._spans.append((clock - before[0], computed - before[1]))
+        end = clock + _HELD
+        while time.perf_counter() < end:
+            pass
+        after = self._computed()
+        self._free.append((after - computed) / _HELD)
+        return time.perf_counter(), after
+
+    def _computed(self) -> float:
+        """What the threads have computed, in seconds."""
+        # Clocks of single threads, since that of the process counts what runs on other cores only at each tick.
+        return sum(time.clock_gettime(clock) for clock in self._clocks)

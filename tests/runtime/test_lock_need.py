@@ -1,0 +1,53 @@
+"""How much components need Python's lock is measured while they work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from h5flow.runtime.lock_need import LockNeed
+
+
+def in_python(until: float) -> None:
+    while time.perf_counter() < until:
+        sum(number * number for number in range(200))
+
+
+def with_small_arrays(until: float) -> None:
+    values = np.random.default_rng(1).random(256)
+    while time.perf_counter() < until:
+        np.interp(values, np.sort(values), values[::-1])
+
+
+def waiting(until: float) -> None:
+    while time.perf_counter() < until:
+        time.sleep(0.002)
+
+
+def measured(work: Callable[[float], None]) -> float:
+    thread = threading.Thread(target=work, args=(time.perf_counter() + 0.3,))
+    thread.start()
+    need = LockNeed([thread])
+    need.start()
+    thread.join()
+    need.end()
+    assert need.share is not None
+    return need.share
+
+
+def test_python_needs_it_and_waiting_does_not():
+    """Other processes take their share of the processor, so that the best of some measurements counts."""
+    idle = min(measured(waiting) for _ in range(3))
+    assert idle < 0.2
+    for work in (in_python, with_small_arrays):
+        assert max(measured(work) for _ in range(5)) > idle + 0.3
+
+
+def test_nothing_is_said_of_what_has_not_been_measured():
+    need = LockNeed([])
+    need.start()
+    assert need.share is None
+    need.end()
