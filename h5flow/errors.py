@@ -63,3 +63,7 @@ class DataMismatch(H5FlowError, ValueError):
 
 class InvalidReference(H5FlowError, ValueError):
     """References that can't be stored, or that point to rows which don't exist."""
+
+
+class DanglingReference(InvalidReference, IndexError):
+    """A reference that was followed and points to a row which doesn't exist."""

@@ -5,5 +5,17 @@ from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.core.h5_flow_resource import H5FlowResource
 from h5flow.core.h5_flow_stage import H5FlowStage
 from h5flow.core.registry import resources
+from h5flow.doors import doors
 
 __all__ = ["H5FlowGenerator", "H5FlowManager", "H5FlowResource", "H5FlowStage", "resources"]
+
+__getattr__ = doors(
+    __name__,
+    H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI",
+    H5FlowDataManager="h5flow.data:H5FlowDataManager",
+    comm="h5flow.mpi:comm",
+    dereference_chain="h5flow.data:dereference_chain",
+    get_class="h5flow.workflow:get_class",
+    rank="h5flow.mpi:rank",
+    size="h5flow.mpi:size",
+)

@@ -29,7 +29,7 @@ from h5flow.data.reference_tables import PairTable, RegionTable
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
-from h5flow.errors import DataMismatch, H5FlowError, NotInFile
+from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -547,10 +547,12 @@ class DataFile:
                 ) from error
 
     def delete(self, name: str, carried_out: bool = False) -> None:
-        """Remove what lies at a path, and the references that involve any dataset in it. Raises `NotInFile`."""
+        """Remove what lies at a path, if there is anything, and the references that involve any dataset in it."""
+        if not name:
+            raise UsageError(f"all of '{self.path}' can't be deleted; say which dataset or group")
         found = self.find(name)
-        if found is None or not name:
-            raise NotInFile(f"'{name}' isn't in '{self.path}'")
+        if found is None:
+            return
         if self.ranks is not None and not carried_out:
             self.ranks.structure(self.delete, name, True)
             return

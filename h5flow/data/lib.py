@@ -8,32 +8,39 @@ import h5py
 
 from h5flow.data.dereference import dereference, dereference_chain
 from h5flow.data.layout import ref_region_dtype
+from h5flow.data.stored_references import datasets_of, is_reference
+from h5flow.doors import doors
 
 __all__ = ["dereference", "dereference_chain", "print_attr", "print_data", "print_ref", "ref_region_dtype"]
 
+__getattr__ = doors(
+    __name__,
+    H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI",
+    H5FlowDataManager="h5flow.data.h5flow_data_manager:H5FlowDataManager",
+)
 
-def print_ref(group: h5py.Group) -> None:
+
+def print_ref(grp: h5py.Group) -> None:
     """Print all references below a group, and how many there are of each."""
 
     def show(path: str, item: h5py.HLObject) -> None:
-        if isinstance(item, h5py.Dataset) and "dset0" in item.attrs:
-            parent, child = (item.attrs[key][1:-5] for key in ("dset0", "dset1"))
-            sys.stdout.write(f"{parent} -> {child}: {len(item)}\n")
+        if isinstance(item, h5py.Dataset) and is_reference(item, item.name):
+            sys.stdout.write(f"{' -> '.join(datasets_of(item, item.name))}: {len(item)}\n")
 
-    group.visititems(show)
+    grp.visititems(show)
 
 
-def print_data(group: h5py.Group) -> None:
+def print_data(grp: h5py.Group) -> None:
     """Print all datasets below a group, with shape and type."""
 
     def show(path: str, item: h5py.HLObject) -> None:
         if isinstance(item, h5py.Dataset) and path.rpartition("/")[2] == "data":
             sys.stdout.write(f"{item.name[1:-5]}: {item.shape} {item.dtype}\n")
 
-    group.visititems(show)
+    grp.visititems(show)
 
 
-def print_attr(group: h5py.Group) -> None:
+def print_attr(grp: h5py.Group) -> None:
     """Print the attributes of a group and of all groups below it."""
 
     def show(path: str, item: h5py.HLObject) -> None:
@@ -42,5 +49,5 @@ def print_attr(group: h5py.Group) -> None:
             for key, value in item.attrs.items():
                 sys.stdout.write(f"    {key}: {value}\n")
 
-    show("", group)
-    group.visititems(show)
+    show("", grp)
+    grp.visititems(show)
