@@ -29,6 +29,7 @@ from h5flow.data.reference_tables import PairTable, RegionTable
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
+from h5flow.data.storage.memory import MemoryStorage
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class DataFile:
         self._main: Storage | None = None
         self._temporary: Storage | None = None
         self._temporary_path: Path | None = None
+        #: Region tables that the file doesn't have.
+        self._lacking: MemoryStorage | None = None
         self._cache = PageCache(self.turn)
         self._checkpoints = Checkpoints()
         self._raw_chunks = False
@@ -153,7 +156,7 @@ class DataFile:
                 storage.give_up()
             raise
         finally:
-            self._main = self._temporary = None
+            self._main = self._temporary = self._lacking = None
             for dataset in self._paged.values():
                 dataset.die(f"the file '{self.path}' has been closed since this object was made; get it anew")
             self._paged.clear()
@@ -265,6 +268,8 @@ class DataFile:
             yield self._main
         if self._temporary is not None:
             yield self._temporary
+        if self._lacking is not None:
+            yield self._lacking
 
     @property
     def has_to_settle(self) -> bool:
@@ -359,14 +364,16 @@ class DataFile:
                 self._references[one, other] = self._references[other, one] = found
         return found
 
-    def references_of(self, name: str) -> list[Reference]:
-        """All references that involve a dataset."""
+    def references_of(self, name: str, everywhere: bool = False) -> list[Reference]:
+        """All references that involve a dataset; `everywhere`: also those that it has no region table of."""
         top = f"/{name}/ref"
         others: set[str] = set()
         for storage in self._searched():
             group = storage.file.get(top)
             if isinstance(group, h5py.Group):
-                group.visit(lambda path: _note_region(path, others))
+                group.visit(lambda path: _note_reference(path, others))
+            if everywhere:
+                storage.file.visit(lambda path: _note_parent(path, name, others))
         found = (self._known_reference(name, other) for other in sorted(others))
         return [reference for reference in found if reference is not None]
 
@@ -403,19 +410,31 @@ class DataFile:
         path = layout.ref_path(parent, child)
         pairs = self.paged(path)
         assert pairs is not None
-        regions = []
+        regions, new = [], False
         for of, other in ((parent, child), (child, parent)):
             region_path = layout.region_path(of, other)
             region = self._paged.get(region_path)
             if region is None:
-                stored, rows = storage.dataset(region_path), self.paged(layout.data_path(of))
-                if stored is None or rows is None:
-                    missing = region_path if stored is None else layout.data_path(of)
-                    raise NotInFile(f"'{path}' is in '{storage.path}', but '{missing}' isn't")
-                region = self._paged[region_path] = RegionTable(region_path, stored, self._cache, rows, pairs)
+                rows = self.paged(layout.data_path(of))
+                if rows is None:
+                    raise NotInFile(f"'{path}' is in '{storage.path}', but '{layout.data_path(of)}' isn't")
+                region = self._paged[region_path] = self._region_table(storage, region_path, rows, pairs)
+                new = True
             assert isinstance(region, RegionTable)
             regions.append(region)
-        return Reference(parent, child, pairs, (regions[0], regions[1]))
+        reference = Reference(parent, child, pairs, (regions[0], regions[1]))
+        if new:
+            reference.complete()
+        return reference
+
+    def _region_table(self, storage: Storage, path: str, rows: PagedDataset, pairs: PagedDataset) -> RegionTable:
+        """A region table of the file, or one in memory where there is none, or none that can be completed."""
+        stored = storage.dataset(path)
+        if stored is None or (self.mode == "r" and stored.length < rows.stored.length):
+            if self._lacking is None:
+                self._lacking = MemoryStorage()
+            stored = self._lacking.create(path, layout.ref_region_dtype, (), None)
+        return RegionTable(path, stored, self._cache, rows, pairs)
 
     # changes
 
@@ -475,21 +494,40 @@ class DataFile:
         compression = self._compression(storage)
         path = layout.ref_path(parent, child)
         pairs = storage.create(path, layout.ref_dtype, (2,), compression)
-        sides = [(parent, child)] if parent == child else [(parent, child), (child, parent)]
-        regions = [
-            storage.create(layout.region_path(*side), layout.ref_region_dtype, (), compression) for side in sides
-        ]
-        pairs.handle.attrs.update(
-            dset0=layout.data_path(parent),
-            dset1=layout.data_path(child),
-            ref_region0=layout.region_path(parent, child),
-            ref_region1=layout.region_path(child, parent),
-        )
-        for region in regions:
-            region.handle.attrs["ref"] = path
+        pairs.handle.attrs.update(dset0=layout.data_path(parent), dset1=layout.data_path(child))
+        self._create_regions(storage, pairs.handle, parent, child)
         self._absent.clear()
         # From now on the region tables grow with their datasets, whether or not anybody looks at the references.
         self._known_reference(parent, child)
+
+    def _create_regions(self, storage: Storage, pairs: h5py.Dataset, parent: str, child: str) -> None:
+        """Create the region tables of references, those that there aren't."""
+        sides = [layout.region_path(parent, child), layout.region_path(child, parent)]
+        pairs.attrs.update(ref_region0=sides[0], ref_region1=sides[1])
+        for path in dict.fromkeys(sides):
+            if storage.dataset(path) is None:
+                region = storage.create(path, layout.ref_region_dtype, (), self._compression(storage))
+                region.handle.attrs["ref"] = layout.ref_path(parent, child)
+
+    def store_regions(self, parent: str, child: str, carried_out: bool = False) -> None:
+        """Have the file hold the region tables of references that came without them."""
+        if self.ranks is not None and not carried_out:
+            self.ranks.structure(self.store_regions, parent, child, True)
+            return
+        path = layout.ref_path(parent, child)
+        sides = {layout.region_path(parent, child), layout.region_path(child, parent)}
+        for side in sides:
+            self.creating(side)
+        storage = next(storage for storage in self._searched() if storage.dataset(path) is not None)
+        pairs = self.paged(path)
+        assert pairs is not None
+        self._create_regions(storage, pairs.stored.handle, parent, child)
+        for side in sides:
+            self.forget(side)
+
+    def is_lacking(self, reference: Reference) -> bool:
+        """Whether the file lacks region tables of references."""
+        return self._lacking is not None and any(table.path in self._lacking.file for table in reference.regions)
 
     def check_free(self, storage: Storage, path: str, what: str, as_group: bool = False) -> None:
         """Raise `DataMismatch` where something at or above a path keeps `what` from being made there."""
@@ -558,7 +596,7 @@ class DataFile:
             return
         self.flush()
         for dataset in self._datasets_in(found):
-            for reference in self.references_of(dataset):
+            for reference in self.references_of(dataset, everywhere=True):
                 self._delete_reference(reference)
         storage = next(storage for storage in self._searched() if name in storage.file)
         del storage.file[name]
@@ -569,6 +607,8 @@ class DataFile:
         with self.lock:
             for known in [known for known in self._paged if layout.lies_in(known, (path,))]:
                 self._paged.pop(known).die(f"'{known}' has been deleted or moved since this object was made")
+                if self._lacking is not None and known in self._lacking.file:
+                    del self._lacking.file[known]
             self._shared.clear()
             self._references.clear()
             self._absent.clear()
@@ -584,8 +624,9 @@ class DataFile:
             for path in paths:
                 if path in storage.file:
                     del storage.file[path]
-                    self.forget(path)
                     self._prune(storage, path.rpartition("/")[0], stop=path.partition("/ref/")[0])
+        for path in paths:
+            self.forget(path)
 
     def _prune(self, storage: Storage, path: str, stop: str) -> None:
         """Remove empty groups from `path` upwards."""
@@ -625,9 +666,17 @@ class DataFile:
         return sentences
 
 
-def _note_region(path: str, others: set[str]) -> None:
-    if path.endswith("/ref_region"):
-        others.add(path[: -len("/ref_region")])
+def _note_reference(path: str, others: set[str]) -> None:
+    """Note the other dataset of references, whose path is from the group for references of a dataset on."""
+    other, _, last = path.rpartition("/")
+    if last in ("ref", "ref_region"):
+        others.add(other)
+
+
+def _note_parent(path: str, child: str, parents: set[str]) -> None:
+    """Note the dataset that has created references to another one."""
+    if layout.is_reference("/" + path) and layout.joined(path)[1] == child:
+        parents.add(layout.joined(path)[0])
 
 
 def _same_type(one: np.dtype[Any], other: np.dtype[Any]) -> bool:

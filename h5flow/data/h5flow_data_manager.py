@@ -250,7 +250,10 @@ class H5FlowDataManager:
             observer = self._file.observer
             if observer is not None:
                 observer.read(f"references of {layout.normalise(dataset_name)}", None)
-            found = [reference.pairs for reference in self._file.references_of(layout.normalise(dataset_name))]
+            found = [
+                reference.pairs
+                for reference in self._file.references_of(layout.normalise(dataset_name), everywhere=True)
+            ]
             return [self._handle(self._shared(p)) for p in found if observer is None or observer.exists(p.path, True)]
 
     def get_ref_region(self, parent_dataset_name: str, child_dataset_name: str) -> h5py.Dataset:
@@ -400,6 +403,9 @@ class H5FlowDataManager:
         if reference.direction(layout.normalise(parent_dataset_name)) == (1, 0):
             pairs = pairs[:, ::-1]
         with self._file.lock:
+            if self._file.is_lacking(reference):
+                self._file.store_regions(reference.parent, reference.child)
+                reference = self._reference(parent_dataset_name, child_dataset_name)
             tables = (reference.pairs, *reference.regions)
             for table in tables:
                 table.changing()

@@ -45,6 +45,8 @@ class PagedDataset:
         self.dtype = stored.dtype
         self.row_shape = stored.row_shape
         self._length = stored.length
+        #: How many rows the file had when the dataset was found.
+        self.found = stored.length
         self.grown = False
         #: Whether rows have been written since somebody has reset this.
         self.changed = False
