@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import msgspec
 
-from h5flow.data.storage.opening import open_file
+from h5flow.data.storage.opening import UNREADABLE, open_file
 from h5flow.data.stored_references import datasets_of, is_reference, is_region_table, regions_of
 
 
@@ -45,10 +45,6 @@ class FileFacts(msgspec.Struct, frozen=True):
     links: tuple[tuple[str, str], ...]
     #: What can't be read, and why, as in a file that is damaged.
     unreadable: tuple[tuple[str, str], ...] = ()
-
-
-#: What h5py raises for an object that is damaged, or of a kind that it doesn't know.
-UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def inspected(file: h5py.File, path: str, hidden: str) -> FileFacts:

@@ -17,6 +17,9 @@ from h5flow.errors import FileError, H5FlowError
 #: open them after a run that was killed.
 FORMAT = ("v108", "v110")
 
+#: What h5py raises for an object that is damaged, or of a kind that it doesn't know.
+UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
+
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _ERRNO = re.compile(r"errno = (\d+)")
 

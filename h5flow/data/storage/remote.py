@@ -7,8 +7,10 @@ output began as, which nobody changes and each rank reads by itself.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.likeness import LIKENESS_FORMAT, copy_structure
+from h5flow.data.storage.likeness import new_likeness
 from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
 
@@ -122,15 +124,14 @@ class RemoteStorage(SerialStorage):
 
     def __init__(self, path: str, link: Link, likeness: str | None, original: str | None) -> None:
         self.path = path
-        self.file = h5py.File(
-            f"h5flow-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=LIKENESS_FORMAT
-        )
         self._writable = True
         self._link = link
         self._original = None
-        if likeness is not None:
-            with open_file(likeness, "r", locking=False) as file:
-                copy_structure(file, self.file)
+        # In the folder of the file, from where its links to other files lead on.
+        name = str(Path(path).with_name(f"h5flow-{uuid.uuid4().hex}"))
+        with contextlib.ExitStack() as opened:
+            source = None if likeness is None else opened.enter_context(open_file(likeness, "r", locking=False))
+            self.file = new_likeness(name, source, driver="core", backing_store=False)
         if original is not None:
             self._original = SerialStorage(original, "r", locking=False)
 
