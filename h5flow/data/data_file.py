@@ -30,6 +30,7 @@ from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.memory import MemoryStorage
+from h5flow.data.storage.walk import objects_below
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
@@ -373,21 +374,20 @@ class DataFile:
             if isinstance(group, h5py.Group):
                 group.visit(lambda path: _note_reference(path, others))
             if everywhere:
-                storage.file.visit(lambda path: _note_parent(path, name, others))
+                for path, _ in objects_below(storage.file["/"]):
+                    if layout.is_reference(f"/{path}") and layout.joined(path)[1] == name:
+                        others.add(layout.joined(path)[0])
         found = (self._known_reference(name, other) for other in sorted(others))
         return [reference for reference in found if reference is not None]
 
     def paths(self) -> list[str]:
         """Absolute paths of all datasets, in either file."""
-        found: list[str] = []
-
-        def note(path: str, item: h5py.HLObject) -> None:
-            if isinstance(item, h5py.Dataset):
-                found.append("/" + path)
-
-        for storage in self._searched():
-            storage.file.visititems(note)
-        return found
+        return [
+            f"/{path}"
+            for storage in self._searched()
+            for path, found in objects_below(storage.file["/"])
+            if isinstance(found, h5py.Dataset)
+        ]
 
     def regions_of(self, name: str) -> list[RegionTable]:
         """The region tables that have as many rows as a dataset."""
@@ -638,15 +638,8 @@ class DataFile:
         """Names of the datasets at or below an object."""
         if isinstance(found, h5py.Dataset):
             return [found.name[1:-5]] if found.name.endswith("/data") else []
-        names = []
-
-        def note(path: str) -> None:
-            full = f"{found.name}/{path}"
-            if full.endswith("/data") and "/ref/" not in full:
-                names.append(full[1:-5])
-
-        found.visit(note)
-        return names
+        paths = (f"{found.name}/{path}" for path, _ in objects_below(found))
+        return [path[1:-5] for path in paths if path.endswith("/data") and "/ref/" not in path]
 
     def _compression(self, storage: Storage) -> str | None:
         return self.compression if storage is self._main else None
@@ -666,17 +659,13 @@ class DataFile:
         return sentences
 
 
-def _note_reference(path: str, others: set[str]) -> None:
+def _note_reference(path: str | bytes, others: set[str]) -> None:
     """Note the other dataset of references, whose path is from the group for references of a dataset on."""
+    if isinstance(path, bytes):
+        return  # no text, which names are
     other, _, last = path.rpartition("/")
     if last in ("ref", "ref_region"):
         others.add(other)
-
-
-def _note_parent(path: str, child: str, parents: set[str]) -> None:
-    """Note the dataset that has created references to another one."""
-    if layout.is_reference("/" + path) and layout.joined(path)[1] == child:
-        parents.add(layout.joined(path)[0])
 
 
 def _same_type(one: np.dtype[Any], other: np.dtype[Any]) -> bool:

@@ -387,7 +387,10 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def visit(self, func: Callable[[str], Any]) -> Any:
         """Call a function with the path of each object below, until it returns something, as h5py does."""
-        return self.visititems(lambda path, _: func(path))
+        self._owner.untraced(f"what is in '{self.name}'")
+        paths: list[str] = []
+        super().visit(paths.append)
+        return next((result for path in paths if (result := func(path)) is not None), None)
 
     def visititems(self, func: Callable[[str, Any], Any]) -> Any:
         """Call a function with path and object of each object below, until it returns something, as h5py does."""

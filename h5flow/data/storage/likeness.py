@@ -13,8 +13,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5, h5a, h5d, h5g, h5o, h5p, h5r, h5s, h5t, h5z
+from h5py import h5, h5a, h5d, h5g, h5o, h5p, h5s, h5t, h5z
 
+from h5flow.data.storage.leads import leading_to
 from h5flow.data.storage.opening import FORMAT, UNREADABLE
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class _Likeness:
         if known is not None:
             h5o.link(known[2], target, name, lcpl=naming)
         elif isinstance(found, h5g.GroupID):
-            made = h5g.create(target, name, lcpl=naming, gcpl=found.get_create_plist())
+            made = h5g.create(target, name, lcpl=naming, gcpl=_ordering(found))
             self.add(path, found, made)
             self.copy_members(found, made, path)
         elif isinstance(found, h5d.DatasetID):
@@ -126,6 +127,14 @@ def _naming(charset: int) -> h5p.PropLCID:
     naming = h5p.create(h5p.LINK_CREATE)
     naming.set_char_encoding(charset)
     return naming
+
+
+def _ordering(group: h5g.GroupID) -> h5p.PropGCID:
+    """A group's order of links and attributes; HDF5 crashes on groups that are made with the properties of others."""
+    original, ordering = group.get_create_plist(), h5p.create(h5p.GROUP_CREATE)
+    ordering.set_link_creation_order(original.get_link_creation_order())
+    ordering.set_attr_creation_order(original.get_attr_creation_order())
+    return ordering
 
 
 def _attribute_order(found: Any) -> int:
@@ -179,25 +188,3 @@ def _plain(creation: h5p.PropDCID, source: h5d.DatasetID) -> h5p.PropDCID:
         except UNREADABLE as error:
             _log.debug("a fill value can't be read: %s", error)
     return plain
-
-
-def leading_to(target: h5py.File, value: Any, source: h5py.File) -> Any:
-    """A value, its references to objects leading to those of the same names; those to regions lead nowhere."""
-    if isinstance(value, np.ndarray) and value.dtype.names:
-        result = value.copy()
-        for field in value.dtype.names:
-            result[field] = leading_to(target, value[field], source)
-        return result
-    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-        result = value.copy()
-        for index in np.ndindex(value.shape):
-            result[index] = leading_to(target, value[index], source)
-        return result
-    if isinstance(value, h5py.RegionReference):
-        return h5r.RegionReference()
-    if isinstance(value, h5py.Reference):
-        try:
-            return target[source[value].name].ref
-        except (ValueError, KeyError, TypeError):  # it leads nowhere, or to what has no name
-            return h5r.Reference()
-    return value

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data.storage.base import Array
+from h5flow.data.storage.leads import leading_to, portable, unpacked
 from h5flow.data.storage.likeness import new_likeness
 from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
@@ -91,19 +92,25 @@ class RemoteDataset(RankDataset):
         """A fresh array of rows `start:stop`, which must exist."""
         original = self._original
         if original is not None and stop <= original.length:
-            return original.read(start, stop)
-        values: Array = self._link.request("read", self._name, start, stop)
-        return values
+            values: Array = original.read(start, stop)
+            return leading_to(self.handle.file, values, original.handle.file) if self.dtype.hasobject else values
+        values = self._link.request("read", self._name, start, stop)
+        return unpacked(values, self.handle.file).astype(self.dtype) if self.dtype.hasobject else values
 
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on; they are the owner's as soon as it gets them."""
         self._changed(start + len(values))
+        if self.dtype.hasobject:
+            self._link.send("write", self._name, start, portable(values, self.handle.file))
+            return
         for first, part in _messages(values):
             self._link.send("write", self._name, start + first, part)
 
     def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
         """Write the given rows: ascending, without repeats."""
         self._changed(int(rows[-1]) + 1 if len(rows) else 0)
+        if self.dtype.hasobject:
+            values = portable(values, self.handle.file)
         self._link.send("put", self._name, rows, values)
 
     def merge(self, start: int, values: Array) -> None:
