@@ -28,6 +28,7 @@ from h5flow.data.references import Reference, checked_pairs
 from h5flow.data.selection import needed_rows, writable_bounds
 from h5flow.data.shared import SharedDataset, counts_from_start
 from h5flow.data.storage.choice import Kind, choose
+from h5flow.data.storage.mpio import stand_in_for_mpio
 from h5flow.doors import doors
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
 
@@ -78,6 +79,7 @@ class H5FlowDataManager:
         storage: Kind | Literal["auto"] = "auto",
         source: str | None = None,
     ) -> None:
+        stand_in_for_mpio()
         self.filepath = filepath
         self.mode = mode
         self.drop_list = list(drop_list or [])
