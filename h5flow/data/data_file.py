@@ -30,6 +30,7 @@ from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.memory import MemoryStorage
+from h5flow.data.storage.opening import TEMPORARY
 from h5flow.data.storage.walk import objects_below
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
@@ -283,7 +284,7 @@ class DataFile:
         if self._temporary is None:
             if self._temporary_path is None:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
-                name = f"tmp-h5flow-{stamp}-{uuid.uuid4().hex}.h5"
+                name = f"{TEMPORARY}{stamp}-{uuid.uuid4().hex}.h5"
                 self._temporary_path = Path(self.path).absolute().with_name(name)
             self._temporary = self._opened(str(self._temporary_path), "a")
         return self._temporary

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from h5flow.data.storage.opening import open_file
+from h5flow.data.storage.opening import NO_LOCKS, WORKING, open_file
 from h5flow.errors import FileError
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class OutputFile:
         self.path = path
         self.overwrite = overwrite
         self._final = Path(path).resolve()
-        self.working = str(self._final.with_name(self._final.name + ".partial"))
+        self.working = str(self._final.with_name(self._final.name + WORKING))
         self._prepared = False
 
     def prepare(self, source: str | None) -> str | None:
@@ -116,7 +116,9 @@ def _check_unused(path: Path, name: str) -> None:
         raise FileError(
             f"output '{name}' is open in another program; close it there, or choose another output"
         ) from None
-    except OSError:
-        _log.debug("no locks on the file system of '%s'", name)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise FileError(f"output '{name}' can't be locked: {error.strerror}") from error
+        _log.info("whether '%s' is open in another program isn't known: its file system has no locks", name)
     finally:
         os.close(descriptor)
