@@ -28,12 +28,13 @@ NUMBERS = {
 @pytest.fixture
 def lock_fails(monkeypatch):
     """Has locks fail with an error number, as HDF5 and the operating system tell it."""
-    plain = h5py.File
+    plain = h5py.File.__init__
 
     def fail(number):
-        def opened(path, mode="r", *arguments, **options):
-            if options.get("locking") is False and "HDF5_USE_FILE_LOCKING" not in os.environ:
-                return plain(path, mode, *arguments, **options)
+        def opened(self, path, *arguments, **options):
+            locked = options.get("locking") is not False or "HDF5_USE_FILE_LOCKING" in os.environ
+            if not locked or not isinstance(path, str):  # which then is an object of an open file
+                return plain(self, path, *arguments, **options)
             raise OSError(
                 number,
                 f"Unable to synchronously open file (unable to lock file, errno = {number}, error message ="
@@ -43,7 +44,7 @@ def lock_fails(monkeypatch):
         def flock(*_):
             raise OSError(number, NUMBERS.get(number, ""))
 
-        monkeypatch.setattr(h5py, "File", opened)
+        monkeypatch.setattr(h5py.File, "__init__", opened)
         monkeypatch.setattr(fcntl, "flock", flock)
 
     monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
