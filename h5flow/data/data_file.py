@@ -29,9 +29,11 @@ from h5flow.data.reference_tables import PairTable, RegionTable
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
+from h5flow.data.storage.links import file_of
 from h5flow.data.storage.memory import MemoryStorage
 from h5flow.data.storage.opening import TEMPORARY
 from h5flow.data.storage.walk import objects_below
+from h5flow.data.stored_references import data_of
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
@@ -185,7 +187,7 @@ class DataFile:
     def _delete_dropped(self) -> None:
         if self.drop and self.mode != "r" and (self.is_open or Path(self.path).exists()):
             for name in self.drop:
-                if name in self.main.file:
+                if self.main.find(name) is not None:
                     self.delete(name, carried_out=True)
 
     def abandon(self, for_others: bool = False) -> None:
@@ -293,15 +295,16 @@ class DataFile:
 
     def storage_of(self, *names: str) -> Storage:
         """Where the groups `names`, or a reference between them, belong."""
-        if self.drop and any(layout.lies_in(name, self.drop) and name not in self.main.file for name in names):
+        if self.drop and any(layout.lies_in(name, self.drop) and self.main.find(name) is None for name in names):
             return self.temporary
         return self.main
 
     def find(self, path: str) -> h5py.HLObject | None:
         """The object at a path in either file."""
         for storage in self._searched():
-            if not path or path in storage.file:
-                return storage.file[path or "/"]
+            found = storage.find(path)
+            if found is not None:
+                return found
         return None
 
     def paged(self, path: str) -> PagedDataset | None:
@@ -371,7 +374,7 @@ class DataFile:
         top = f"/{name}/ref"
         others: set[str] = set()
         for storage in self._searched():
-            group = storage.file.get(top)
+            group = storage.find(top)
             if isinstance(group, h5py.Group):
                 group.visit(lambda path: _note_reference(path, others))
             if everywhere:
@@ -403,9 +406,17 @@ class DataFile:
     def _look_up(self, parent: str, child: str) -> Reference | None:
         for storage in self._searched():
             pairs = storage.dataset(layout.ref_path(parent, child))
-            if pairs is not None:
+            if pairs is not None and (not pairs.elsewhere or self._joins(pairs.handle, parent, child)):
                 return self._reference(storage, parent, child)
         return None
+
+    def _joins(self, pairs: h5py.Dataset, *names: str) -> bool:
+        """Whether references of another file are between datasets that are called so here, too."""
+        for column, name in enumerate(names):
+            there, here = pairs.file.get(data_of(pairs, pairs.name, column)), self.paged(layout.data_path(name))
+            if not isinstance(there, h5py.Dataset) or here is None or here.stored.handle != there:
+                return False
+        return True
 
     def _reference(self, storage: Storage, parent: str, child: str) -> Reference | None:
         path = layout.ref_path(parent, child)
@@ -431,7 +442,7 @@ class DataFile:
     def _region_table(self, storage: Storage, path: str, rows: PagedDataset, pairs: PagedDataset) -> RegionTable:
         """A region table of the file, or one in memory where there is none, or none that can be completed."""
         stored = storage.dataset(path)
-        if stored is None or (self.mode == "r" and stored.length < rows.stored.length):
+        if stored is None or ((self.mode == "r" or stored.elsewhere) and stored.length < rows.stored.length):
             if self._lacking is None:
                 self._lacking = MemoryStorage()
             stored = self._lacking.create(path, layout.ref_region_dtype, (), None)
@@ -535,7 +546,7 @@ class DataFile:
         parts = path.strip("/").split("/")
         for count in range(1, len(parts) + 1):
             above = "/" + "/".join(parts[:count])
-            found = storage.file.get(above)
+            found = storage.find(above)
             if found is None:
                 return
             if not isinstance(found, h5py.Group) or (count == len(parts) and not as_group):
@@ -575,7 +586,10 @@ class DataFile:
             self.creating(path)
             storage = self.storage_of(path)
             self.check_free(storage, path, f"group '{path}' for attributes", as_group=True)
+            storage.make_own(path)
             group = storage.file.require_group(path)
+        else:
+            group = self._own(path)
         for key, value in attributes.items():
             try:
                 group.attrs[key] = value
@@ -596,11 +610,10 @@ class DataFile:
             self.ranks.structure(self.delete, name, True)
             return
         self.flush()
-        for dataset in self._datasets_in(found):
+        for dataset in self._datasets_in(name, found):
             for reference in self.references_of(dataset, everywhere=True):
                 self._delete_reference(reference)
-        storage = next(storage for storage in self._searched() if name in storage.file)
-        del storage.file[name]
+        self._holding(name).remove(name)
         self.forget("/" + name)
 
     def forget(self, path: str) -> None:
@@ -623,8 +636,8 @@ class DataFile:
         }
         for storage in self._searched():
             for path in paths:
-                if path in storage.file:
-                    del storage.file[path]
+                if storage.find(path) is not None:
+                    storage.remove(path)
                     self._prune(storage, path.rpartition("/")[0], stop=path.partition("/ref/")[0])
         for path in paths:
             self.forget(path)
@@ -635,12 +648,35 @@ class DataFile:
             del storage.file[path]
             path = path.rpartition("/")[0]
 
-    def _datasets_in(self, found: h5py.HLObject) -> list[str]:
+    def is_own(self, found: h5py.HLObject) -> bool:
+        """Whether an object lies in the file, and not in one that a link leads to."""
+        return any(not file_of(found.id, storage.file) for storage in self._open_storages())
+
+    def make_own(self, path: str) -> None:
+        """Have all groups of a path lie in the file that has them, also where links lead to groups of others."""
+        self.storage_of(path).make_own(path)
+
+    def _holding(self, path: str) -> Storage:
+        """The file that has something at a path."""
+        return next(storage for storage in self._searched() if storage.find(path) is not None)
+
+    def _own(self, path: str) -> h5py.HLObject:
+        """What is at a path, which lies in this file from now on, if it is a group. Raises `FileError`."""
+        storage = self._holding(path)
+        storage.make_own(path)
+        return storage.find(path)
+
+    def _datasets_in(self, name: str, found: h5py.HLObject) -> list[str]:
         """Names of the datasets at or below an object."""
         if isinstance(found, h5py.Dataset):
-            return [found.name[1:-5]] if found.name.endswith("/data") else []
-        paths = (f"{found.name}/{path}" for path, _ in objects_below(found))
-        return [path[1:-5] for path in paths if path.endswith("/data") and "/ref/" not in path]
+            return [name[:-5]] if name.endswith("/data") else []
+        groups = [(name, found), *((f"{name}/{path}", below) for path, below in objects_below(found))]
+        # Their rows may be what a link leads to.
+        return [
+            path
+            for path, group in groups
+            if isinstance(group, h5py.Group) and "/ref/" not in path and group.id.links.exists(b"data")
+        ]
 
     def _compression(self, storage: Storage) -> str | None:
         return self.compression if storage is self._main else None

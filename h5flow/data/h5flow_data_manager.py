@@ -405,6 +405,7 @@ class H5FlowDataManager:
         if reference.direction(layout.normalise(parent_dataset_name)) == (1, 0):
             pairs = pairs[:, ::-1]
         with self._file.lock:
+            reference.pairs.changing()
             if self._file.is_lacking(reference):
                 self._file.store_regions(reference.parent, reference.child)
                 reference = self._reference(parent_dataset_name, child_dataset_name)
@@ -586,6 +587,8 @@ def _row_shape(name: str, shape: Any) -> tuple[int, ...]:
 
 def _check_growable(dataset: SharedDataset, more: int) -> None:
     stored = dataset.rows.stored
+    if more > 0 and stored.elsewhere:
+        raise FileError(f"{stored.elsewhere}, where it can't grow; write to a dataset of the run's own")
     if more > 0 and not stored.growable:
         now = dataset.rows.length
         raise DataMismatch(f"dataset '{dataset.name}' has a fixed size of {now} rows and can't grow to {now + more}")

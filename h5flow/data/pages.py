@@ -22,6 +22,7 @@ from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage import StoredDataset
 from h5flow.data.storage.chunk_writer import ChunkWriter
 from h5flow.data.storage.chunks import RawChunks
+from h5flow.errors import FileError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -212,6 +213,8 @@ class PagedDataset:
 
     def changing(self) -> None:
         """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only."""
+        if self.stored.elsewhere:
+            raise FileError(f"{self.stored.elsewhere}, where rows are only read; write to a dataset of the run's own")
         self.changed = True
         if self._chunks is not False:
             self._wait_for_readers()

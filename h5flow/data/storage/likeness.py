@@ -7,7 +7,6 @@ can't read of a file stands in its likeness as a dataset without anything, and o
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,7 +57,7 @@ class _Likeness:
     def copy_members(self, source: h5g.GroupID, target: h5g.GroupID, above: str = "") -> None:
         """Groups, datasets and types below a group; links, and other names of what is there, are such again."""
         for name in _names(source):
-            path = f"{above}/{os.fsdecode(name)}"
+            path = f"{above}/{name.decode('utf-8', 'surrogateescape')}"
             try:
                 self._copy_member(source, target, name, path)
             except UNREADABLE as error:

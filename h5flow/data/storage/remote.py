@@ -142,11 +142,11 @@ class RemoteStorage(SerialStorage):
         if original is not None:
             self._original = SerialStorage(original, "r", locking=False)
 
-    def dataset(self, path: str) -> RemoteDataset | None:
+    def dataset(self, path: str) -> SerialDataset | None:
         """The dataset at an absolute path, `None` where there is none."""
         here = super().dataset(path)
-        if here is None:
-            return None
+        if here is None or here.elsewhere:
+            return here
         original = None if self._original is None else self._original.dataset(path)
         return RemoteDataset(here.handle, self.path, self._link, original)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import h5py
@@ -32,7 +31,7 @@ def _below(group: h5g.GroupID, above: str, seen: set[int]) -> Iterator[tuple[str
         if place in seen:
             continue
         seen.add(place)
-        path = f"{above}{os.fsdecode(name)}"
+        path = f"{above}{name.decode('utf-8', 'surrogateescape')}"
         if isinstance(found, h5d.DatasetID):
             yield path, h5py.Dataset(found)
         elif isinstance(found, h5g.GroupID):
