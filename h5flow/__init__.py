@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from h5flow.core import resources
+    from h5flow.cli import main
+    from h5flow.core import H5FlowManager, resources
     from h5flow.core.job import run
 
     #: Whether components may use MPI.
@@ -14,22 +16,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.3.0"
 
-__all__ = ["H5FLOW_MPI", "__version__", "resources", "run"]
+__all__ = ["H5FLOW_MPI", "H5FlowManager", "__version__", "main", "resources", "run"]
 
-
-def __getattr__(name: str) -> Any:
-    # On first use: each is costly to import or to find out, and hardly anybody needs all of them.
-    if name == "H5FLOW_MPI":
-        from h5flow import mpi
-
-        value: Any = mpi.available()
-    elif name == "run":
-        from h5flow.core.job import run as value
-    elif name == "resources":
-        from h5flow.core import resources as value
-    elif name in ("core", "data", "modules"):
-        value = importlib.import_module(f"h5flow.{name}")
-    else:
-        raise AttributeError(f"module 'h5flow' has no attribute '{name}'")
-    globals()[name] = value
-    return value
+# On first use: each is costly to import or to find out, and hardly anybody needs all of them.
+__getattr__ = on_first_use(
+    __name__,
+    H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI",
+    H5FlowManager="h5flow.core:H5FlowManager",
+    core="h5flow.core",
+    data="h5flow.data",
+    main="h5flow.cli:main",
+    modules="h5flow.modules",
+    resources="h5flow.core.registry:resources",
+    run="h5flow.core.job:run",
+)

@@ -37,6 +37,10 @@ class UsageError(H5FlowError):
     """A command or call whose arguments don't fit together."""
 
 
+class NoParallelFiles(UsageError, ValueError):
+    """A file that ranks were to write together, with an h5py that can't."""
+
+
 class DiscoveryError(H5FlowError):
     """A class that no module defines, that several define, or that isn't what the workflow needs."""
 
@@ -63,3 +67,7 @@ class DataMismatch(H5FlowError, ValueError):
 
 class InvalidReference(H5FlowError, ValueError):
     """References that can't be stored, or that point to rows which don't exist."""
+
+
+class DanglingReference(InvalidReference, IndexError):
+    """A reference that was followed and points to a row which doesn't exist."""

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow.errors import H5FlowError, UsageError
 
@@ -52,6 +52,24 @@ def world() -> Intracomm:
     from mpi4py import MPI
 
     return MPI.COMM_WORLD
+
+
+def __getattr__(name: str) -> Any:
+    """`H5FLOW_MPI`, whether MPI may be used, and `comm`, `rank` and `size` of all ranks: what users' modules import.
+
+    They are fixed on first use, which may start MPI.
+    """
+    if name not in ("H5FLOW_MPI", "comm", "rank", "size"):
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    comm = world() if available() else None
+    values: dict[str, Any] = {
+        "H5FLOW_MPI": comm is not None,
+        "comm": comm,
+        "rank": 0 if comm is None else comm.Get_rank(),
+        "size": 1 if comm is None else comm.Get_size(),
+    }
+    globals().update(values)
+    return values[name]
 
 
 def launched_ranks() -> int:

@@ -16,6 +16,9 @@ from h5flow.core import provenance
 from h5flow.core.job import run_workflows
 from h5flow.core.provenance import InputRecord, RunRecord
 from h5flow.data.inspection import opened
+from h5flow.data.storage.leads import portable
+from h5flow.data.storage.opening import UNREADABLE
+from h5flow.data.storage.walk import objects_below
 from h5flow.errors import DiscoveryError, UsageError
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import Document, WorkflowConfig, check_all, get_class, load_text
@@ -147,7 +150,13 @@ def _compared(one: str, other: str, terminal: Terminal) -> int:
     """Say which datasets of two files differ; returns the exit code."""
     with opened(one) as first, opened(other) as second:
         names = sorted(_datasets(first) | _datasets(second))
-        different = [name for name in names if not _same(first.get(name), second.get(name))]
+        different = []
+        for name in names:
+            try:
+                if not _same(first.get(name), second.get(name)):
+                    different.append(name)
+            except UNREADABLE as error:
+                terminal.say(f"rerun: dataset '/{name}' can't be compared: {error}")
     for name in different:
         terminal.say(f"rerun: dataset '/{name}' differs")
     if not different:
@@ -156,25 +165,24 @@ def _compared(one: str, other: str, terminal: Terminal) -> int:
 
 
 def _datasets(file: h5py.File) -> set[str]:
-    found: set[str] = set()
-    file.visititems(lambda name, item: found.add(name) if isinstance(item, h5py.Dataset) else None)
-    return found
+    return {path for path, found in objects_below(file["/"]) if isinstance(found, h5py.Dataset)}
 
 
 def _same(one: Any, other: Any) -> bool:
     if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     if not one.shape:
-        return bool(_plain(one[()]) == _plain(other[()]))
+        return bool(_plain(one[()], one.file) == _plain(other[()], other.file))
     parts = (slice(start, start + _ROWS) for start in range(0, one.shape[0], _ROWS))
-    return all(_plain(one[part]) == _plain(other[part]) for part in parts)
+    return all(_plain(one[part], one.file) == _plain(other[part], other.file) for part in parts)
 
 
-def _plain(values: Any) -> Any:
-    """What can be compared: nan is the same as nan, and what lies between fields doesn't count."""
+def _plain(values: Any, file: h5py.File) -> Any:
+    """What can be compared: nan is the same as nan, what lies between fields doesn't count, references by path."""
     array = np.asarray(values)
     if array.dtype.names is not None:
-        return [_plain(array[name]) for name in array.dtype.names]
+        return [_plain(array[name], file) for name in array.dtype.names]
     if not array.dtype.hasobject:
         return array.tobytes()
-    return [_plain(each) if isinstance(each, np.ndarray) else each for each in array.flat]
+    array = portable(array, file)
+    return [_plain(each, file) if isinstance(each, np.ndarray) else each for each in array.flat]

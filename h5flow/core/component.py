@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 if TYPE_CHECKING:
     from h5flow.data import H5FlowDataManager
@@ -15,17 +15,19 @@ class Component:
     #: Version of the class (`'major.minor.fix'`), for users to keep track of.
     class_version: ClassVar[str] = "0.0.0"
 
-    def __init__(self, classname: str, data_manager: H5FlowDataManager, **params: Any) -> None:
+    def __init__(self, classname: str, data_manager: H5FlowDataManager | None, **params: Any) -> None:
         self.classname = classname
-        self.data_manager = data_manager
-        self.rank: int = data_manager.rank
-        self.size: int = data_manager.size
-        if data_manager.ranks is not None:
+        # `None`, or something with a few methods of a data manager, where a component is made for a test of it.
+        self.data_manager = cast("H5FlowDataManager", data_manager)
+        self.rank: int = getattr(data_manager, "rank", 0)
+        self.size: int = getattr(data_manager, "size", 1)
+        ranks = getattr(data_manager, "ranks", None)
+        if ranks is not None:
             # One of its own, so that what components do at the same time can't meet.
-            self.comm = data_manager.ranks.communicator()
+            self.comm = ranks.communicator()
 
     @cached_property
     def comm(self) -> Any:
         """The MPI communicator, `None` without MPI. Collective calls on it can't meet those of other components."""
         # Made on first use: a run on one process whose modules never ask doesn't have to start MPI.
-        return self.data_manager.comm
+        return getattr(self.data_manager, "comm", None)

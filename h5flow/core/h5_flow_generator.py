@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from h5flow.core.component import Component
+from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
     from h5flow.data import H5FlowDataManager
+
+__getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI")
 
 
 class H5FlowGenerator(Component):
@@ -28,7 +31,7 @@ class H5FlowGenerator(Component):
         self,
         classname: str,
         dset_name: str,
-        data_manager: H5FlowDataManager,
+        data_manager: H5FlowDataManager | None,
         input_filename: str | None = None,
         start_position: int | None = None,
         end_position: int | None = None,
@@ -60,6 +63,7 @@ class H5FlowGenerator(Component):
         except StopIteration:
             # Of an iterator that `next` takes slices from: it says the same, and the other ranks have to know.
             rows = self.EMPTY
-        if rows == self.EMPTY and self.data_manager.all_done():
+        all_done = getattr(self.data_manager, "all_done", None)
+        if rows == self.EMPTY and (all_done is None or all_done()):
             raise StopIteration
         return rows

@@ -19,6 +19,7 @@ from h5flow.core.teller import Teller
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import InvalidReference
+from h5flow.lazy import on_first_use
 from h5flow.mpi import parted
 from h5flow.ranks import AFTER, BEFORE, LOOP
 from h5flow.runtime.budget import Budget
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+__getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI")
+
 C = TypeVar("C", bound=Component)
 T = TypeVar("T")
 
@@ -71,9 +74,9 @@ class H5FlowManager:
         input_filename: str | None = None,
         start_position: int | None = None,
         end_position: int | None = None,
+        compression: str | None = None,
         *,
         drop: list[str] | None = None,
-        compression: str | None = None,
         mpi: bool | None = None,
         output: OutputFile | None = None,
         comm: Intracomm | None = None,
@@ -123,6 +126,26 @@ class H5FlowManager:
         except BaseException:
             self.abandon()
             raise
+
+    @property
+    def comm(self) -> Any:
+        """The communicator of the ranks that run the workflow, `None` without MPI."""
+        return self.data_manager.comm
+
+    @property
+    def rank(self) -> int:
+        """Number of this rank."""
+        return self.data_manager.rank
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        return self.data_manager.size
+
+    @property
+    def drop_list(self) -> list[str]:
+        """The datasets that the output is not to have."""
+        return self.data_manager.drop_list
 
     def configure_data_manager(self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig) -> None:
         """Create `data_manager`, through which all components use the output file."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from h5flow.core.component import Component
+from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
     from h5flow.data import H5FlowDataManager
+
+__getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI", resources="h5flow.core.registry:resources")
 
 
 class H5FlowResource(Component):
@@ -20,7 +23,7 @@ class H5FlowResource(Component):
     def __init__(
         self,
         classname: str,
-        data_manager: H5FlowDataManager,
+        data_manager: H5FlowDataManager | None,
         input_filename: str | None = None,
         start_position: int | None = None,
         end_position: int | None = None,

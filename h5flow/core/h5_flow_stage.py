@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from h5flow.core.component import Component
+from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
     from h5flow.data import H5FlowDataManager
+
+__getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI")
 
 
 class H5FlowStage(Component):
@@ -22,7 +25,7 @@ class H5FlowStage(Component):
         self,
         name: str,
         classname: str,
-        data_manager: H5FlowDataManager,
+        data_manager: H5FlowDataManager | None,
         requires: list[dict[str, Any]] | None = None,
         **params: Any,
     ) -> None:

@@ -24,7 +24,7 @@ from h5flow.data.inspection import FileFacts, inspected
 from h5flow.data.layout import is_reference
 from h5flow.data.output_file import OutputFile
 from h5flow.data.storage.choice import compressed_dataset, why_not_parallel
-from h5flow.data.storage.likeness import LIKENESS_FORMAT, copy_structure
+from h5flow.data.storage.likeness import new_likeness
 from h5flow.data.storage.opening import open_file
 from h5flow.errors import NotInFile
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
@@ -110,11 +110,8 @@ class _Likeness(OutputFile):
     """An output that begins as a likeness of its source."""
 
     def _start_with_copy_of(self, source: Path) -> None:
-        with (
-            open_file(str(source), "r", role="input", locking=False) as file,
-            h5py.File(self.working, "w", libver=LIKENESS_FORMAT) as likeness,
-        ):
-            copy_structure(file, likeness)
+        with open_file(str(source), "r", role="input", locking=False) as file:
+            new_likeness(self.working, file).close()
 
 
 def plan(

@@ -38,13 +38,13 @@ class AwaitableDataManager:
         """Whether there is anything at a path of the file."""
         return await _made(lambda: self._data_manager.exists(path))
 
-    async def dset_exists(self, name: str) -> bool:
+    async def dset_exists(self, dataset_name: str) -> bool:
         """Whether there is a dataset of this name."""
-        return await _made(lambda: self._data_manager.dset_exists(name))
+        return await _made(lambda: self._data_manager.dset_exists(dataset_name))
 
-    async def ref_exists(self, parent: str, child: str) -> bool:
+    async def ref_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
         """Whether there are references between two datasets."""
-        return await _made(lambda: self._data_manager.ref_exists(parent, child))
+        return await _made(lambda: self._data_manager.ref_exists(parent_dataset_name, child_dataset_name))
 
     async def attr_exists(self, name: str, key: str) -> bool:
         """Whether the group of a dataset has an attribute."""
@@ -54,27 +54,27 @@ class AwaitableDataManager:
         """The attributes of a dataset's group."""
         return await _made(lambda: self._data_manager.get_attrs(name))
 
-    async def get_dset(self, name: str) -> h5py.Dataset:
+    async def get_dset(self, dataset_name: str) -> h5py.Dataset:
         """The dataset; what is done with it blocks, so better `read` it."""
-        return await _made(lambda: self._data_manager.get_dset(name))
+        return await _made(lambda: self._data_manager.get_dset(dataset_name))
 
-    async def get_ref(self, parent: str, child: str) -> tuple[h5py.Dataset, tuple[int, int]]:
-        """The references, and the columns of `parent` and `child`."""
-        return await _made(lambda: self._data_manager.get_ref(parent, child))
+    async def get_ref(self, parent_dataset_name: str, child_dataset_name: str) -> tuple[h5py.Dataset, tuple[int, int]]:
+        """The references, and the columns of `parent_dataset_name` and `child_dataset_name`."""
+        return await _made(lambda: self._data_manager.get_ref(parent_dataset_name, child_dataset_name))
 
-    async def get_ref_region(self, parent: str, child: str) -> h5py.Dataset:
-        """The region table for the rows of `parent`."""
-        return await _made(lambda: self._data_manager.get_ref_region(parent, child))
+    async def get_ref_region(self, parent_dataset_name: str, child_dataset_name: str) -> h5py.Dataset:
+        """The region table for the rows of `parent_dataset_name`."""
+        return await _made(lambda: self._data_manager.get_ref_region(parent_dataset_name, child_dataset_name))
 
-    async def create_dset(self, name: str, dtype: npt.DTypeLike, shape: Any = ()) -> None:
+    async def create_dset(self, dataset_name: str, dtype: npt.DTypeLike, shape: Any = ()) -> None:
         """Create a dataset."""
-        await _made(lambda: self._data_manager.create_dset(name, dtype, shape))
+        await _made(lambda: self._data_manager.create_dset(dataset_name, dtype, shape))
 
-    async def create_ref(self, parent: str, child: str) -> None:
+    async def create_ref(self, parent_dataset_name: str, child_dataset_name: str) -> None:
         """Create references."""
-        await _made(lambda: self._data_manager.create_ref(parent, child))
+        await _made(lambda: self._data_manager.create_ref(parent_dataset_name, child_dataset_name))
 
-    async def set_attrs(self, name: str, /, **attrs: Any) -> None:
+    async def set_attrs(self, name: str | None = None, /, **attrs: Any) -> None:
         """Set attributes of a dataset's group."""
         await _made(lambda: self._data_manager.set_attrs(name, **attrs))
 
@@ -82,17 +82,17 @@ class AwaitableDataManager:
         """Remove what lies at a path."""
         await _made(lambda: self._data_manager.delete(name))
 
-    async def reserve_data(self, name: str, spec: Any) -> Any:
+    async def reserve_data(self, dataset_name: str, spec: Any) -> Any:
         """Make room for rows."""
-        return await _made(lambda: self._data_manager.reserve_data(name, spec))
+        return await _made(lambda: self._data_manager.reserve_data(dataset_name, spec))
 
-    async def write_data(self, name: str, spec: Any, data: Any) -> None:
+    async def write_data(self, dataset_name: str, spec: Any, data: Any) -> None:
         """Write rows."""
-        await _made(lambda: self._data_manager.write_data(name, spec, data))
+        await _made(lambda: self._data_manager.write_data(dataset_name, spec, data))
 
-    async def write_ref(self, parent: str, child: str, refs: Any) -> None:
+    async def write_ref(self, parent_dataset_name: str, child_dataset_name: str, refs: Any) -> None:
         """Append references."""
-        await _made(lambda: self._data_manager.write_ref(parent, child, refs))
+        await _made(lambda: self._data_manager.write_ref(parent_dataset_name, child_dataset_name, refs))
 
 
 async def _made(call: Callable[[], T]) -> T:

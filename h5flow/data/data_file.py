@@ -29,7 +29,12 @@ from h5flow.data.reference_tables import PairTable, RegionTable
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage import SerialStorage, Storage
-from h5flow.errors import DataMismatch, H5FlowError, NotInFile
+from h5flow.data.storage.links import file_of
+from h5flow.data.storage.memory import MemoryStorage
+from h5flow.data.storage.walk import objects_below
+from h5flow.data.stored_references import data_of
+from h5flow.data.working_files import TEMPORARY
+from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -66,6 +71,8 @@ class DataFile:
         self._main: Storage | None = None
         self._temporary: Storage | None = None
         self._temporary_path: Path | None = None
+        #: Region tables that the file doesn't have.
+        self._lacking: MemoryStorage | None = None
         self._cache = PageCache(self.turn)
         self._checkpoints = Checkpoints()
         self._raw_chunks = False
@@ -156,7 +163,7 @@ class DataFile:
                 storage.give_up()
             raise
         finally:
-            self._main = self._temporary = None
+            self._main = self._temporary = self._lacking = None
             for dataset in self._paged.values():
                 dataset.die(f"the file '{self.path}' has been closed since this object was made; get it anew")
             self._paged.clear()
@@ -183,7 +190,7 @@ class DataFile:
     def _delete_dropped(self) -> None:
         if self.drop and self.mode != "r" and (self.is_open or Path(self.path).exists()):
             for name in self.drop:
-                if name in self.main.file:
+                if self.main.find(name) is not None:
                     self.delete(name, carried_out=True)
 
     def abandon(self, for_others: bool = False) -> None:
@@ -268,6 +275,8 @@ class DataFile:
             yield self._main
         if self._temporary is not None:
             yield self._temporary
+        if self._lacking is not None:
+            yield self._lacking
 
     @property
     def has_to_settle(self) -> bool:
@@ -280,7 +289,7 @@ class DataFile:
         if self._temporary is None:
             if self._temporary_path is None:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
-                name = f"tmp-h5flow-{stamp}-{uuid.uuid4().hex}.h5"
+                name = f"{TEMPORARY}{stamp}-{uuid.uuid4().hex}.h5"
                 self._temporary_path = Path(self.path).absolute().with_name(name)
             self._temporary = self._opened(str(self._temporary_path), "a")
         return self._temporary
@@ -289,15 +298,16 @@ class DataFile:
 
     def storage_of(self, *names: str) -> Storage:
         """Where the groups `names`, or a reference between them, belong."""
-        if self.drop and any(layout.lies_in(name, self.drop) and name not in self.main.file for name in names):
+        if self.drop and any(layout.lies_in(name, self.drop) and self.main.find(name) is None for name in names):
             return self.temporary
         return self.main
 
     def find(self, path: str) -> h5py.HLObject | None:
         """The object at a path in either file."""
         for storage in self._searched():
-            if not path or path in storage.file:
-                return storage.file[path or "/"]
+            found = storage.find(path)
+            if found is not None:
+                return found
         return None
 
     def paged(self, path: str) -> PagedDataset | None:
@@ -362,28 +372,29 @@ class DataFile:
                 self._references[one, other] = self._references[other, one] = found
         return found
 
-    def references_of(self, name: str) -> list[Reference]:
-        """All references that involve a dataset."""
+    def references_of(self, name: str, everywhere: bool = False) -> list[Reference]:
+        """All references that involve a dataset; `everywhere`: also those that it has no region table of."""
         top = f"/{name}/ref"
         others: set[str] = set()
         for storage in self._searched():
-            group = storage.file.get(top)
+            group = storage.find(top)
             if isinstance(group, h5py.Group):
-                group.visit(lambda path: _note_region(path, others))
+                group.visit(lambda path: _note_reference(path, others))
+            if everywhere:
+                for path, _ in objects_below(storage.file["/"]):
+                    if layout.is_reference(f"/{path}") and layout.joined(path)[1] == name:
+                        others.add(layout.joined(path)[0])
         found = (self._known_reference(name, other) for other in sorted(others))
         return [reference for reference in found if reference is not None]
 
     def paths(self) -> list[str]:
         """Absolute paths of all datasets, in either file."""
-        found: list[str] = []
-
-        def note(path: str, item: h5py.HLObject) -> None:
-            if isinstance(item, h5py.Dataset):
-                found.append("/" + path)
-
-        for storage in self._searched():
-            storage.file.visititems(note)
-        return found
+        return [
+            f"/{path}"
+            for storage in self._searched()
+            for path, found in objects_below(storage.file["/"])
+            if isinstance(found, h5py.Dataset)
+        ]
 
     def regions_of(self, name: str) -> list[RegionTable]:
         """The region tables that have as many rows as a dataset."""
@@ -398,27 +409,47 @@ class DataFile:
     def _look_up(self, parent: str, child: str) -> Reference | None:
         for storage in self._searched():
             pairs = storage.dataset(layout.ref_path(parent, child))
-            if pairs is not None:
+            if pairs is not None and (not pairs.elsewhere or self._joins(pairs.handle, parent, child)):
                 return self._reference(storage, parent, child)
         return None
+
+    def _joins(self, pairs: h5py.Dataset, *names: str) -> bool:
+        """Whether references of another file are between datasets that are called so here, too."""
+        for column, name in enumerate(names):
+            there, here = pairs.file.get(data_of(pairs, pairs.name, column)), self.paged(layout.data_path(name))
+            if not isinstance(there, h5py.Dataset) or here is None or here.stored.handle != there:
+                return False
+        return True
 
     def _reference(self, storage: Storage, parent: str, child: str) -> Reference | None:
         path = layout.ref_path(parent, child)
         pairs = self.paged(path)
         assert pairs is not None
-        regions = []
+        regions, new = [], False
         for of, other in ((parent, child), (child, parent)):
             region_path = layout.region_path(of, other)
             region = self._paged.get(region_path)
             if region is None:
-                stored, rows = storage.dataset(region_path), self.paged(layout.data_path(of))
-                if stored is None or rows is None:
-                    missing = region_path if stored is None else layout.data_path(of)
-                    raise NotInFile(f"'{path}' is in '{storage.path}', but '{missing}' isn't")
-                region = self._paged[region_path] = RegionTable(region_path, stored, self._cache, rows, pairs)
+                rows = self.paged(layout.data_path(of))
+                if rows is None:
+                    raise NotInFile(f"'{path}' is in '{storage.path}', but '{layout.data_path(of)}' isn't")
+                region = self._paged[region_path] = self._region_table(storage, region_path, rows, pairs)
+                new = True
             assert isinstance(region, RegionTable)
             regions.append(region)
-        return Reference(parent, child, pairs, (regions[0], regions[1]))
+        reference = Reference(parent, child, pairs, (regions[0], regions[1]))
+        if new:
+            reference.complete()
+        return reference
+
+    def _region_table(self, storage: Storage, path: str, rows: PagedDataset, pairs: PagedDataset) -> RegionTable:
+        """A region table of the file, or one in memory where there is none, or none that can be completed."""
+        stored = storage.dataset(path)
+        if stored is None or ((self.mode == "r" or stored.elsewhere) and stored.length < rows.stored.length):
+            if self._lacking is None:
+                self._lacking = MemoryStorage()
+            stored = self._lacking.create(path, layout.ref_region_dtype, (), None)
+        return RegionTable(path, stored, self._cache, rows, pairs)
 
     # changes
 
@@ -478,28 +509,47 @@ class DataFile:
         compression = self._compression(storage)
         path = layout.ref_path(parent, child)
         pairs = storage.create(path, layout.ref_dtype, (2,), compression)
-        sides = [(parent, child)] if parent == child else [(parent, child), (child, parent)]
-        regions = [
-            storage.create(layout.region_path(*side), layout.ref_region_dtype, (), compression) for side in sides
-        ]
-        pairs.handle.attrs.update(
-            dset0=layout.data_path(parent),
-            dset1=layout.data_path(child),
-            ref_region0=layout.region_path(parent, child),
-            ref_region1=layout.region_path(child, parent),
-        )
-        for region in regions:
-            region.handle.attrs["ref"] = path
+        pairs.handle.attrs.update(dset0=layout.data_path(parent), dset1=layout.data_path(child))
+        self._create_regions(storage, pairs.handle, parent, child)
         self._absent.clear()
         # From now on the region tables grow with their datasets, whether or not anybody looks at the references.
         self._known_reference(parent, child)
+
+    def _create_regions(self, storage: Storage, pairs: h5py.Dataset, parent: str, child: str) -> None:
+        """Create the region tables of references, those that there aren't."""
+        sides = [layout.region_path(parent, child), layout.region_path(child, parent)]
+        pairs.attrs.update(ref_region0=sides[0], ref_region1=sides[1])
+        for path in dict.fromkeys(sides):
+            if storage.dataset(path) is None:
+                region = storage.create(path, layout.ref_region_dtype, (), self._compression(storage))
+                region.handle.attrs["ref"] = layout.ref_path(parent, child)
+
+    def store_regions(self, parent: str, child: str, carried_out: bool = False) -> None:
+        """Have the file hold the region tables of references that came without them."""
+        if self.ranks is not None and not carried_out:
+            self.ranks.structure(self.store_regions, parent, child, True)
+            return
+        path = layout.ref_path(parent, child)
+        sides = {layout.region_path(parent, child), layout.region_path(child, parent)}
+        for side in sides:
+            self.creating(side)
+        storage = next(storage for storage in self._searched() if storage.dataset(path) is not None)
+        pairs = self.paged(path)
+        assert pairs is not None
+        self._create_regions(storage, pairs.stored.handle, parent, child)
+        for side in sides:
+            self.forget(side)
+
+    def is_lacking(self, reference: Reference) -> bool:
+        """Whether the file lacks region tables of references."""
+        return self._lacking is not None and any(table.path in self._lacking.file for table in reference.regions)
 
     def check_free(self, storage: Storage, path: str, what: str, as_group: bool = False) -> None:
         """Raise `DataMismatch` where something at or above a path keeps `what` from being made there."""
         parts = path.strip("/").split("/")
         for count in range(1, len(parts) + 1):
             above = "/" + "/".join(parts[:count])
-            found = storage.file.get(above)
+            found = storage.find(above)
             if found is None:
                 return
             if not isinstance(found, h5py.Group) or (count == len(parts) and not as_group):
@@ -539,7 +589,10 @@ class DataFile:
             self.creating(path)
             storage = self.storage_of(path)
             self.check_free(storage, path, f"group '{path}' for attributes", as_group=True)
+            storage.make_own(path)
             group = storage.file.require_group(path)
+        else:
+            group = self._own(path)
         for key, value in attributes.items():
             try:
                 group.attrs[key] = value
@@ -550,19 +603,20 @@ class DataFile:
                 ) from error
 
     def delete(self, name: str, carried_out: bool = False) -> None:
-        """Remove what lies at a path, and the references that involve any dataset in it. Raises `NotInFile`."""
+        """Remove what lies at a path, if there is anything, and the references that involve any dataset in it."""
+        if not name:
+            raise UsageError(f"all of '{self.path}' can't be deleted; say which dataset or group")
         found = self.find(name)
-        if found is None or not name:
-            raise NotInFile(f"'{name}' isn't in '{self.path}'")
+        if found is None:
+            return
         if self.ranks is not None and not carried_out:
             self.ranks.structure(self.delete, name, True)
             return
         self.flush()
-        for dataset in self._datasets_in(found):
-            for reference in self.references_of(dataset):
+        for dataset in self._datasets_in(name, found):
+            for reference in self.references_of(dataset, everywhere=True):
                 self._delete_reference(reference)
-        storage = next(storage for storage in self._searched() if name in storage.file)
-        del storage.file[name]
+        self._holding(name).remove(name)
         self.forget("/" + name)
 
     def forget(self, path: str) -> None:
@@ -570,6 +624,8 @@ class DataFile:
         with self.lock:
             for known in [known for known in self._paged if layout.lies_in(known, (path,))]:
                 self._paged.pop(known).die(f"'{known}' has been deleted or moved since this object was made")
+                if self._lacking is not None and known in self._lacking.file:
+                    del self._lacking.file[known]
             self._shared.clear()
             self._references.clear()
             self._absent.clear()
@@ -583,10 +639,11 @@ class DataFile:
         }
         for storage in self._searched():
             for path in paths:
-                if path in storage.file:
-                    del storage.file[path]
-                    self.forget(path)
+                if storage.find(path) is not None:
+                    storage.remove(path)
                     self._prune(storage, path.rpartition("/")[0], stop=path.partition("/ref/")[0])
+        for path in paths:
+            self.forget(path)
 
     def _prune(self, storage: Storage, path: str, stop: str) -> None:
         """Remove empty groups from `path` upwards."""
@@ -594,19 +651,35 @@ class DataFile:
             del storage.file[path]
             path = path.rpartition("/")[0]
 
-    def _datasets_in(self, found: h5py.HLObject) -> list[str]:
+    def is_own(self, found: h5py.HLObject) -> bool:
+        """Whether an object lies in the file, and not in one that a link leads to."""
+        return any(not file_of(found.id, storage.file) for storage in self._open_storages())
+
+    def make_own(self, path: str) -> None:
+        """Have all groups of a path lie in the file that has them, also where links lead to groups of others."""
+        self.storage_of(path).make_own(path)
+
+    def _holding(self, path: str) -> Storage:
+        """The file that has something at a path."""
+        return next(storage for storage in self._searched() if storage.find(path) is not None)
+
+    def _own(self, path: str) -> h5py.HLObject:
+        """What is at a path, which lies in this file from now on, if it is a group. Raises `FileError`."""
+        storage = self._holding(path)
+        storage.make_own(path)
+        return storage.find(path)
+
+    def _datasets_in(self, name: str, found: h5py.HLObject) -> list[str]:
         """Names of the datasets at or below an object."""
         if isinstance(found, h5py.Dataset):
-            return [found.name[1:-5]] if found.name.endswith("/data") else []
-        names = []
-
-        def note(path: str) -> None:
-            full = f"{found.name}/{path}"
-            if full.endswith("/data") and "/ref/" not in full:
-                names.append(full[1:-5])
-
-        found.visit(note)
-        return names
+            return [name[:-5]] if name.endswith("/data") else []
+        groups = [(name, found), *((f"{name}/{path}", below) for path, below in objects_below(found))]
+        # Their rows may be what a link leads to.
+        return [
+            path
+            for path, group in groups
+            if isinstance(group, h5py.Group) and "/ref/" not in path and group.id.links.exists(b"data")
+        ]
 
     def _compression(self, storage: Storage) -> str | None:
         return self.compression if storage is self._main else None
@@ -626,9 +699,13 @@ class DataFile:
         return sentences
 
 
-def _note_region(path: str, others: set[str]) -> None:
-    if path.endswith("/ref_region"):
-        others.add(path[: -len("/ref_region")])
+def _note_reference(path: str | bytes, others: set[str]) -> None:
+    """Note the other dataset of references, whose path is from the group for references of a dataset on."""
+    if isinstance(path, bytes):
+        return  # no text, which names are
+    other, _, last = path.rpartition("/")
+    if last in ("ref", "ref_region"):
+        others.add(other)
 
 
 def _same_type(one: np.dtype[Any], other: np.dtype[Any]) -> bool:

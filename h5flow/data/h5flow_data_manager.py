@@ -18,7 +18,7 @@ from h5flow.data import layout
 from h5flow.data.awaitable import AwaitableDataManager
 from h5flow.data.casting import as_values, fit, mismatch
 from h5flow.data.data_file import DataFile
-from h5flow.data.dereference import dereference_chain
+from h5flow.data.dereferencing import dereference_chain
 from h5flow.data.handles import BufferedDataset, BufferedFile, buffered
 from h5flow.data.lease import Lease
 from h5flow.data.observer import Observer
@@ -28,7 +28,9 @@ from h5flow.data.references import Reference, checked_pairs
 from h5flow.data.selection import needed_rows, writable_bounds
 from h5flow.data.shared import SharedDataset, counts_from_start
 from h5flow.data.storage.choice import Kind, choose
+from h5flow.data.storage.mpio import stand_in_for_mpio
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
+from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -38,6 +40,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+__getattr__ = on_first_use(
+    __name__,
+    H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI",
+    dereference="h5flow.data.dereferencing:dereference",
+    print_attr="h5flow.data.lib:print_attr",
+    print_data="h5flow.data.lib:print_data",
+    print_ref="h5flow.data.lib:print_ref",
+    ref_region_dtype="h5flow.data.layout:ref_region_dtype",
+)
 
 
 class H5FlowDataManager:
@@ -67,6 +79,7 @@ class H5FlowDataManager:
         storage: Kind | Literal["auto"] = "auto",
         source: str | None = None,
     ) -> None:
+        stand_in_for_mpio()
         self.filepath = filepath
         self.mode = mode
         self.drop_list = list(drop_list or [])
@@ -179,14 +192,14 @@ class H5FlowDataManager:
         """Whether there is anything at a path of the file."""
         return self._find(layout.normalise(path), asked=True) is not None
 
-    def dset_exists(self, name: str) -> bool:
+    def dset_exists(self, dataset_name: str) -> bool:
         """Whether there is a dataset of this name."""
-        path = layout.data_path(layout.normalise(name))
+        path = layout.data_path(layout.normalise(dataset_name))
         return self._asked(path, self._file.shared(path) is not None)
 
-    def ref_exists(self, parent: str, child: str) -> bool:
+    def ref_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
         """Whether there are references between two datasets, whichever side created them."""
-        found = self._file.reference(layout.normalise(parent), layout.normalise(child))
+        found = self._file.reference(layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name))
         return found is not None and self._asked(found.pairs.path, True)
 
     def _asked(self, path: str, found: bool) -> bool:
@@ -196,9 +209,9 @@ class H5FlowDataManager:
                 self._file.observer.read("?" + path, None)
             return found
 
-    def ref_region_exists(self, parent: str, child: str) -> bool:
-        """Whether there is a region table for the rows of `parent` in references to `child`."""
-        return self.ref_exists(parent, child)
+    def ref_region_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
+        """Whether there is a region table for the rows of the parent in references to the child."""
+        return self.ref_exists(parent_dataset_name, child_dataset_name)
 
     def paths(self) -> list[str]:
         """Absolute paths of all datasets, also of those that are going to be dropped."""
@@ -235,28 +248,32 @@ class H5FlowDataManager:
                 self._asked("/" + path, visible)
             return found if visible else None
 
-    def get_dset(self, name: str) -> h5py.Dataset:
+    def get_dset(self, dataset_name: str) -> h5py.Dataset:
         """The dataset `/name/data`. Raises `NotInFile`."""
-        return self._handle(self._file.dataset(layout.normalise(name)))
+        return self._handle(self._file.dataset(layout.normalise(dataset_name)))
 
-    def get_ref(self, parent: str, child: str) -> tuple[h5py.Dataset, tuple[int, int]]:
-        """The references (L, 2) and the columns of `parent` and `child` in it. Raises `NotInFile`."""
-        reference = self._reference(parent, child)
-        return self._handle(self._shared(reference.pairs)), reference.direction(layout.normalise(parent))
+    def get_ref(self, parent_dataset_name: str, child_dataset_name: str) -> tuple[h5py.Dataset, tuple[int, int]]:
+        """The references (L, 2) and the columns of parent and child in it. Raises `NotInFile`."""
+        reference = self._reference(parent_dataset_name, child_dataset_name)
+        return self._handle(self._shared(reference.pairs)), reference.direction(layout.normalise(parent_dataset_name))
 
-    def get_refs(self, name: str) -> list[h5py.Dataset]:
+    def get_refs(self, dataset_name: str) -> list[h5py.Dataset]:
         """All references that involve a dataset."""
         with self._file.lock:
             observer = self._file.observer
             if observer is not None:
-                observer.read(f"references of {layout.normalise(name)}", None)
-            found = [reference.pairs for reference in self._file.references_of(layout.normalise(name))]
+                observer.read(f"references of {layout.normalise(dataset_name)}", None)
+            found = [
+                reference.pairs
+                for reference in self._file.references_of(layout.normalise(dataset_name), everywhere=True)
+            ]
             return [self._handle(self._shared(p)) for p in found if observer is None or observer.exists(p.path, True)]
 
-    def get_ref_region(self, parent: str, child: str) -> h5py.Dataset:
-        """The region table for the rows of `parent` in references to `child`. Raises `NotInFile`."""
-        reference = self._reference(parent, child)
-        return self._handle(self._shared(reference.regions[reference.direction(layout.normalise(parent))[0]]))
+    def get_ref_region(self, parent_dataset_name: str, child_dataset_name: str) -> h5py.Dataset:
+        """The region table for the rows of the parent in references to the child. Raises `NotInFile`."""
+        reference = self._reference(parent_dataset_name, child_dataset_name)
+        column, _ = reference.direction(layout.normalise(parent_dataset_name))
+        return self._handle(self._shared(reference.regions[column]))
 
     def _handle(self, dataset: SharedDataset) -> h5py.Dataset:
         return BufferedDataset(dataset, self._lease)
@@ -268,34 +285,38 @@ class H5FlowDataManager:
 
     # creating and deleting
 
-    def create_dset(self, name: str, dtype: npt.DTypeLike, shape: int | npt.ArrayLike = ()) -> None:
+    def create_dset(self, dataset_name: str, dtype: npt.DTypeLike, shape: int | npt.ArrayLike = ()) -> None:
         """Create a dataset of no rows, each of `shape` and `dtype`. Collective.
 
         Nothing happens if it exists like this. Raises `DataMismatch` if it has another type or shape.
         """
-        self._check_writable(f"create dataset '{name}'")
-        row_shape = _row_shape(name, shape)
+        self._check_writable(f"create dataset '{dataset_name}'")
+        row_shape = _row_shape(dataset_name, shape)
         with self._file.lock:
-            self._file.create_dataset(layout.normalise(name), dtype, row_shape)
+            self._file.create_dataset(layout.normalise(dataset_name), dtype, row_shape)
 
-    def create_ref(self, parent: str, child: str) -> None:
+    def create_ref(self, parent_dataset_name: str, child_dataset_name: str) -> None:
         """Create references between two datasets, which must exist. Collective.
 
         Nothing happens if they exist. Raises `RuntimeError` if they were created from the other side.
         """
-        self._check_writable(f"create references '{parent}' → '{child}'")
+        self._check_writable(f"create references '{parent_dataset_name}' → '{child_dataset_name}'")
         with self._file.lock:
-            self._file.create_reference(layout.normalise(parent), layout.normalise(child))
+            self._file.create_reference(layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name))
 
-    def set_attrs(self, name: str, /, **attrs: Any) -> None:
-        """Set attributes of a dataset's group, which is made if needed. Collective."""
-        self._check_writable(f"set attributes of '{name}'")
-        path = layout.normalise(name)
+    def set_attrs(self, name: str | None = None, /, **attrs: Any) -> None:
+        """Set attributes of a dataset's group, which is made if needed. Collective.
+
+        The dataset may be given as `name=…`, too; with its name in front, an attribute may be called `name`.
+        """
+        dataset_name = attrs.pop("name") if name is None else name
+        self._check_writable(f"set attributes of '{dataset_name}'")
+        path = layout.normalise(dataset_name)
         with self._file.lock:
             self._file.set_attributes(path, attrs)
 
     def delete(self, name: str) -> None:
-        """Remove what lies at a path, and all references that involve it. Raises `NotInFile`. Collective."""
+        """Remove what lies at a path, if there is anything, and all references that involve it. Collective."""
         self._check_writable(f"delete '{name}'")
         with self._file.lock:
             if self._file.observer is not None:
@@ -304,36 +325,36 @@ class H5FlowDataManager:
 
     # rows
 
-    def reserve_data(self, name: str, spec: Any) -> Any:
+    def reserve_data(self, dataset_name: str, spec: Any) -> Any:
         """Make room for rows, which hold zeros at first. Collective.
 
         For a number: so many new rows at the end; their slice is returned. For a slice, or rows by number:
         at least as many rows as they need; `spec` is returned.
         """
-        self._check_writable(f"reserve rows of dataset '{name}'")
-        dataset = self._file.dataset(layout.normalise(name))
+        self._check_writable(f"reserve rows of dataset '{dataset_name}'")
+        dataset = self._file.dataset(layout.normalise(dataset_name))
         if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
             if spec < 0:
-                raise DataMismatch(f"dataset '{name}': can't reserve {spec} rows")
+                raise DataMismatch(f"dataset '{dataset_name}': can't reserve {spec} rows")
             _check_growable(dataset, int(spec))
             start = dataset.append(int(spec))
             return slice(start, start + int(spec))
         with self._file.lock:
             # Only rows that are new to the component make it wait for those that append, too.
-            if needed_rows(name, spec, dataset.shape[0])[1] > dataset.shape[0]:
+            if needed_rows(dataset_name, spec, dataset.shape[0])[1] > dataset.shape[0]:
                 dataset.before_append()
-                start, length = needed_rows(name, spec, dataset.length)
+                start, length = needed_rows(dataset_name, spec, dataset.length)
                 _check_growable(dataset, length - dataset.rows.length)
                 dataset.grow(start, length)
         return spec
 
-    def write_data(self, name: str, spec: Any, data: Any) -> None:
+    def write_data(self, dataset_name: str, spec: Any, data: Any) -> None:
         """Write rows that exist; `data` is broadcast to them as numpy does.
 
         Raises `RowsOutOfRange` for rows past the end, `DataMismatch` for data of another shape or type.
         """
-        self._check_writable(f"write to dataset '{name}'")
-        dataset = self._file.dataset(layout.normalise(name))
+        self._check_writable(f"write to dataset '{dataset_name}'")
+        dataset = self._file.dataset(layout.normalise(dataset_name))
         if isinstance(spec, slice) and spec.step in (None, 1):
             start, stop = writable_bounds(spec, dataset.shape[0])
             if spec.stop is None or stop > dataset.shape[0] or spec.stop < 0 or (spec.start or 0) < 0:
@@ -343,7 +364,9 @@ class H5FlowDataManager:
             rows = dataset.select(spec)
             start, stop, indices = rows.start, rows.stop, rows.indices
         if indices is None and not dataset.has(stop - 1):
-            raise RowsOutOfRange(f"dataset '{name}' has {dataset.length} rows, rows {start}:{stop} are not reserved")
+            raise RowsOutOfRange(
+                f"dataset '{dataset_name}' has {dataset.length} rows, rows {start}:{stop} are not reserved"
+            )
         count = stop - start if indices is None else len(indices)
         self._write(dataset, start, count, indices, data)
 
@@ -381,18 +404,22 @@ class H5FlowDataManager:
         values = np.broadcast_to(np.asarray(data), (len(rows), *np.shape(data)[1:]))
         handle[ascending] = values[::-1][last]
 
-    def write_ref(self, parent: str, child: str, refs: Any) -> None:
-        """Append references: pairs (K, 2) of row numbers, of `parent` and of `child`. Collective.
+    def write_ref(self, parent_dataset_name: str, child_dataset_name: str, refs: Any) -> None:
+        """Append references: pairs (K, 2) of row numbers, of parent and child as named here. Collective.
 
         They are stored in the order given, whichever side created the references. Raises `NotInFile`,
         and `InvalidReference` for what isn't pairs of row numbers.
         """
-        self._check_writable(f"write references '{parent}' → '{child}'")
-        reference = self._reference(parent, child)
-        pairs = checked_pairs(refs, parent, child)
-        if reference.direction(layout.normalise(parent)) == (1, 0):
+        self._check_writable(f"write references '{parent_dataset_name}' → '{child_dataset_name}'")
+        reference = self._reference(parent_dataset_name, child_dataset_name)
+        pairs = checked_pairs(refs, parent_dataset_name, child_dataset_name)
+        if reference.direction(layout.normalise(parent_dataset_name)) == (1, 0):
             pairs = pairs[:, ::-1]
         with self._file.lock:
+            reference.pairs.changing()
+            if self._file.is_lacking(reference):
+                self._file.store_regions(reference.parent, reference.child)
+                reference = self._reference(parent_dataset_name, child_dataset_name)
             tables = (reference.pairs, *reference.regions)
             for table in tables:
                 table.changing()
@@ -436,15 +463,19 @@ class H5FlowDataManager:
         - `dm[name, sel]`: rows; `sel` is a slice, a row number (gives one row) or row numbers,
         - `dm[a, b, …, sel]`: rows of the last dataset, followed along references from rows `sel` of the
           first; a masked array (n, m, …). Without `sel`: from all rows.
+
+        The same in a tuple or list made by code, in which a single name is that of a dataset: `dm[("a",)]`.
         """
         if isinstance(args, str):
             return self._object(args)
-        if not isinstance(args, tuple) or not args or not isinstance(args[0], str):
+        if not isinstance(args, tuple | list) or not args or not isinstance(args[0], str):
             raise UsageError(f"expected dm[path], dm[name, rows] or dm[name, name, …, rows], got dm[{args!r}]")
         names = [layout.normalise(arg) for arg in args if isinstance(arg, str)]
         selections = args[len(names) :]
         if len(selections) > 1 or not all(isinstance(arg, str) for arg in args[: len(names)]):
             raise UsageError(f"expected dm[name, …, rows] with one selection at the end, got dm[{args!r}]")
+        if len(names) == 1 and not selections:
+            return self.get_dset(names[0])
         if len(names) == 1:
             return self._file.dataset(names[0]).selected(selections[0])
         return self.walk(names, selections[0] if selections else slice(None))
@@ -567,6 +598,8 @@ def _row_shape(name: str, shape: Any) -> tuple[int, ...]:
 
 def _check_growable(dataset: SharedDataset, more: int) -> None:
     stored = dataset.rows.stored
+    if more > 0 and stored.elsewhere:
+        raise FileError(f"{stored.elsewhere}, where it can't grow; write to a dataset of the run's own")
     if more > 0 and not stored.growable:
         now = dataset.rows.length
         raise DataMismatch(f"dataset '{dataset.name}' has a fixed size of {now} rows and can't grow to {now + more}")

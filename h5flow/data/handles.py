@@ -22,6 +22,7 @@ import numpy as np
 from h5flow.data import layout
 from h5flow.data.selection import Indices
 from h5flow.data.shared import SharedDataset
+from h5flow.data.storage.links import reading
 from h5flow.data.storage.opening import Writes, writing
 from h5flow.errors import UsageError
 
@@ -59,6 +60,14 @@ class Owner(Protocol):
 
     def untraced(self, what: str) -> None:
         """Something of the file is going to be used that nobody keeps in order."""
+        ...
+
+    def is_own(self, found: h5py.HLObject) -> bool:
+        """Whether an object lies in the file, and not in one that a link leads to."""
+        ...
+
+    def make_own(self, path: str) -> None:
+        """Have all groups of a path lie in the file, also where links lead to groups of others."""
         ...
 
 
@@ -119,7 +128,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     @property
     def file(self) -> BufferedFile:
         """The file, in which datasets are found as `BufferedDataset`."""
-        return BufferedFile(self, self._owner)
+        return BufferedFile(self, self._owner) if self._owner.is_own(self) else h5py.File(self.id)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -350,6 +359,14 @@ class BufferedAttributes(h5py.AttributeManager):  # type: ignore[misc]
             return self._owner.alike(change)
 
 
+class _PlainGroup(h5py.Group):  # type: ignore[misc]
+    """A group of h5py, which opens files that links lead to for reading."""
+
+    @property
+    def _lapl(self) -> Any:
+        return reading()
+
+
 class BufferedGroup(h5py.Group):  # type: ignore[misc]
     """A group in which datasets are found as `BufferedDataset`.
 
@@ -365,9 +382,13 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         return f'<HDF5 group "{self.name}" ({super().__len__()} members)>' if self else "<Closed HDF5 group>"
 
     @property
+    def _lapl(self) -> Any:
+        return reading()
+
+    @property
     def _plain(self) -> h5py.Group:
         """The group as h5py's methods may use it while they hold h5py's lock."""
-        return h5py.Group(self.id)
+        return _PlainGroup(self.id)
 
     @property
     def file(self) -> BufferedFile:
@@ -420,7 +441,10 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def visit(self, func: Callable[[str], Any]) -> Any:
         """Call a function with the path of each object below, until it returns something, as h5py does."""
-        return self.visititems(lambda path, _: func(path))
+        self._owner.untraced(f"what is in '{self.name}'")
+        paths: list[str] = []
+        super().visit(paths.append)
+        return next((result for path in paths if (result := func(path)) is not None), None)
 
     def visititems(self, func: Callable[[str, Any], Any]) -> Any:
         """Call a function with path and object of each object below, until it returns something, as h5py does."""
@@ -492,16 +516,20 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     def _changed(self, change: Callable[[], Any], *names: Any) -> Any:
         """What h5py gives when it puts something at a path, or takes it away."""
 
+        texts = (name.decode() if isinstance(name, bytes) else name for name in names)
+        paths = [
+            layout.normalise(text if text[:1] == "/" else f"{self.name}/{text}") if isinstance(text, str) else ""
+            for text in texts
+        ]
+
         def changed() -> Any:
             self._owner.flush()
+            for path in paths:
+                self._owner.make_own(path.rpartition("/")[0])
             with _writes_to(self):
                 made = change()
-            for name in names:
-                path = name.decode() if isinstance(name, bytes) else name
-                if isinstance(path, str):
-                    self._owner.forget("/" + layout.normalise(path if path[:1] == "/" else f"{self.name}/{path}"))
-                else:
-                    self._owner.forget("/")  # what was there still is, but what wasn't may be
+            for path in paths:
+                self._owner.forget(f"/{path}")  # of the root: what was there still is, but what wasn't may be
             return made
 
         with self._owner.lock:
@@ -532,6 +560,8 @@ class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
 
 def buffered(found: Any, owner: Owner) -> Any:
     """What h5py has found, as an object that sees the buffer."""
+    if isinstance(found, h5py.Dataset | h5py.Group) and not owner.is_own(found):
+        return found
     if isinstance(found, h5py.Dataset) and not isinstance(found, BufferedDataset) and found.name is not None:
         rows = owner.shared(found.name)
         return found if rows is None else BufferedDataset(rows, owner)

@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import msgspec
 
-from h5flow.data import layout
-from h5flow.data.storage.opening import open_file
+from h5flow.data.storage.opening import UNREADABLE, open_file
+from h5flow.data.stored_references import datasets_of, is_reference, is_region_table, regions_of
 
 
 class DatasetFacts(msgspec.Struct, frozen=True):
@@ -47,10 +47,6 @@ class FileFacts(msgspec.Struct, frozen=True):
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
-#: What h5py raises for an object that is damaged, or of a kind that it doesn't know.
-UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
-
-
 def inspected(file: h5py.File, path: str, hidden: str) -> FileFacts:
     """What is in an open file, but for the group `hidden`."""
     datasets, references, links, unreadable = [], [], [], []
@@ -61,10 +57,10 @@ def inspected(file: h5py.File, path: str, hidden: str) -> FileFacts:
         try:
             if isinstance(found, Exception):
                 raise found
-            if not isinstance(found, h5py.Dataset) or _is_region_table(where, found):
+            if not isinstance(found, h5py.Dataset) or is_region_table(found, f"/{where}"):
                 continue
-            if _is_reference(where, found):
-                references.append(_reference(file, found))
+            if is_reference(found, f"/{where}"):
+                references.append(_reference(file, found, f"/{where}"))
             else:
                 datasets.append(_dataset(where, found))
         except UNREADABLE as error:
@@ -119,14 +115,6 @@ def _member(group: h5py.Group, name: str) -> Any:
         return error
 
 
-def _is_region_table(where: str, found: h5py.Dataset) -> bool:
-    return where.rpartition("/")[2] == "ref_region" and "ref" in found.attrs
-
-
-def _is_reference(where: str, found: h5py.Dataset) -> bool:
-    return layout.is_reference(f"/{where}") and found.ndim == 2 and {"dset0", "dset1"} <= set(found.attrs)
-
-
 def _dataset(where: str, found: h5py.Dataset) -> DatasetFacts:
     creation = found.id.get_create_plist()
     filters = [creation.get_filter(number) for number in range(creation.get_nfilters())]
@@ -146,13 +134,9 @@ def _dataset(where: str, found: h5py.Dataset) -> DatasetFacts:
     )
 
 
-def _reference(file: h5py.File, pairs: h5py.Dataset) -> ReferenceFacts:
-    one, other = (_text(pairs.attrs[key]) for key in ("dset0", "dset1"))
-    regions = (_text(pairs.attrs.get(key, "")) for key in ("ref_region0", "ref_region1"))
-    used = [_used(file.get(region) if region else None) for region in regions]
-    return ReferenceFacts(
-        one.strip("/").removesuffix("/data"), other.strip("/").removesuffix("/data"), len(pairs), used[0], used[1]
-    )
+def _reference(file: h5py.File, pairs: h5py.Dataset, path: str) -> ReferenceFacts:
+    used = [_used(file.get(region)) for region in regions_of(pairs, path)]
+    return ReferenceFacts(*datasets_of(pairs, path), len(pairs), used[0], used[1])
 
 
 def _used(table: Any) -> int | None:
@@ -162,10 +146,6 @@ def _used(table: Any) -> int | None:
     step = 1 << 20
     parts = (table[start : start + step] for start in range(0, len(table), step))
     return sum(int((part["start"] != part["stop"]).sum()) for part in parts)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def type_name(dtype: Any) -> str:

@@ -44,6 +44,17 @@ def is_reference(path: str) -> bool:
     return path.endswith("/ref") and "/ref/" in path
 
 
+def is_region_table(path: str) -> bool:
+    """Whether a path is one of a region table."""
+    return path.endswith("/ref_region") and "/ref/" in path
+
+
+def joined(path: str) -> tuple[str, str]:
+    """The datasets that references at a path join: the one that created them, and the other."""
+    parent, _, child = path.strip("/").removesuffix("/ref").partition("/ref/")
+    return parent, child
+
+
 def lies_in(path: str, tops: Iterable[str]) -> bool:
     """Whether a normalised path is one of `tops` or below one of them."""
     return any(path == top or path.startswith(top + "/") for top in tops)

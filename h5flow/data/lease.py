@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
+import h5py
+
 from h5flow.data.data_file import DataFile
 from h5flow.data.shared import SharedDataset
 
@@ -54,6 +56,14 @@ class Lease:
     def untraced(self, what: str) -> None:
         """Something of the file is going to be used that nobody keeps in order."""
         self._file.untraced(what)
+
+    def is_own(self, found: h5py.HLObject) -> bool:
+        """Whether an object lies in the file, and not in one that a link leads to."""
+        return self._file.is_own(found)
+
+    def make_own(self, path: str) -> None:
+        """Have all groups of a path lie in the file, also where links lead to groups of others."""
+        self._file.make_own(path)
 
 
 def _end(file: DataFile, process: int) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from h5flow.data.file_copy import FileCopy
+from h5flow.data.working_files import NO_LOCKS, WORKING
 from h5flow.errors import FileError
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class OutputFile:
         self.overwrite = overwrite
         self.in_place = in_place
         self._final = Path(path).resolve()
-        self.working = str(self._final.with_name(self._final.name + ".partial"))
+        self.working = str(self._final.with_name(self._final.name + WORKING))
         #: Says that the working file is the only one there is.
         self._note = Path(self.working + ".in-place")
         self._begun = False
@@ -206,7 +207,9 @@ def _check_unused(path: Path, name: str) -> None:
         raise FileError(
             f"output '{name}' is open in another program; close it there, or choose another output"
         ) from None
-    except OSError:
-        _log.debug("no locks on the file system of '%s'", name)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise FileError(f"output '{name}' can't be locked: {error.strerror}") from error
+        _log.info("whether '%s' is open in another program isn't known: its file system has no locks", name)
     finally:
         os.close(descriptor)

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from h5flow.data.dereference import take_by_pieces
+from h5flow.data.dereferencing import take_by_pieces
 from h5flow.data.page_cache import Deflatable, Deflated, Page, PageCache
 from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage import StoredDataset
 from h5flow.data.storage.chunk_writer import ChunkWriter
 from h5flow.data.storage.chunks import RawChunks
+from h5flow.errors import FileError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -45,6 +46,8 @@ class PagedDataset:
         self.dtype = stored.dtype
         self.row_shape = stored.row_shape
         self._length = stored.length
+        #: How many rows the file had when the dataset was found.
+        self.found = stored.length
         self.grown = False
         #: Whether rows have been written since somebody has reset this.
         self.changed = False
@@ -212,6 +215,8 @@ class PagedDataset:
 
     def changing(self) -> None:
         """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only."""
+        if self.stored.elsewhere:
+            raise FileError(f"{self.stored.elsewhere}, where rows are only read; write to a dataset of the run's own")
         self.changed = True
         if self._chunks is not False:
             self._wait_for_readers()

@@ -17,7 +17,7 @@ from h5flow import mpi
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PagedDataset
 from h5flow.data.reference_tables import RegionTable
-from h5flow.data.storage import SerialStorage, Storage
+from h5flow.data.storage import SerialStorage, Storage, leads
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import H5FlowError, NotInFile
 from h5flow.ranks import Coordination, Round, duplicates, packed, unpacked
@@ -321,6 +321,8 @@ class Ranks:
         rows = self.file.paged(path)
         if rows is None:
             raise NotInFile(f"'{path}' isn't in '{self.file.path}'")
+        if rows.dtype.hasobject:
+            return self._serve_objects(rows, what, start, content)
         if what == "read":
             return rows.read(start, content)
         if what == "put":
@@ -331,3 +333,11 @@ class Ranks:
         if what != "write":
             raise H5FlowError(f"unknown request '{what}'")
         return rows.write(start, content)
+
+    def _serve_objects(self, rows: PagedDataset, what: str, start: Any, content: Any) -> Any:
+        """As `serve`, for values that are Python objects, of which references lead to objects of a file."""
+        file = rows.stored.handle.file
+        if what == "read":
+            return leads.portable(rows.read(start, content), file)
+        values = leads.unpacked(content, file).astype(rows.dtype)
+        return rows.update(start, values) if what == "put" else rows.write(start, values)

@@ -14,6 +14,9 @@ from h5flow.errors import InvalidReference
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# References that are looked through at a time.
+_PORTION = 1 << 20
+
 _MOST_ROWS = np.iinfo(layout.ref_dtype).max
 _MOST_REFERENCES = np.iinfo(layout.ref_region_dtype["stop"]).max
 
@@ -30,6 +33,33 @@ class Reference:
     def direction(self, start: str) -> tuple[int, int]:
         """The columns of row and related row when walking from dataset `start`."""
         return (0, 1) if start == self.parent else (1, 0)
+
+    def complete(self) -> None:
+        """Have the regions of both sides enclose the references of rows for which the file has none.
+
+        Files that others have written may lack region tables, or have them shorter than the datasets.
+        """
+        if all(table.stored.length >= table.of.found for table in self.regions) or not self.pairs.length:
+            return
+        beyond = tuple(table.stored.length for table in self.regions)
+        for first in range(0, self.pairs.length, _PORTION):
+            pairs = self.pairs.read(first, min(first + _PORTION, self.pairs.length)).astype(np.int64)
+            self._widen(first, pairs, beyond)
+
+    def _widen(self, first: int, pairs: Array, beyond: tuple[int, ...] = (0, 0)) -> None:
+        """Have the regions enclose pairs from a position on, those of rows `beyond` a number for either side."""
+        positions = np.arange(first, first + len(pairs))
+        sides: list[tuple[RegionTable, Array, Array]]
+        if self.regions[0] is self.regions[1]:
+            # References within one dataset: a row's region encloses those in which it stands on either side.
+            sides = [(self.regions[0], pairs.ravel(), np.repeat(positions, 2))]
+        else:
+            sides = [(table, pairs[:, column], positions) for column, table in enumerate(self.regions)]
+        for (table, rows, where), least in zip(sides, beyond, strict=False):
+            if least:
+                there = rows >= least
+                rows, where = rows[there], where[there]
+            table.widen(rows, where)
 
     def append(self, pairs: Array) -> None:
         """Add pairs, column 0 the parent's rows, and have the regions of both sides enclose them."""
@@ -49,15 +79,8 @@ class Reference:
 
     def put(self, first: int, pairs: Array) -> None:
         """Write pairs from a row on which there is room for, and have the regions of both sides enclose them."""
-        count = len(pairs)
         self.pairs.write(first, pairs.astype(layout.ref_dtype))
-        positions = np.arange(first, first + count)
-        if self.regions[0] is self.regions[1]:
-            # References within one dataset: a row's region encloses those in which it stands on either side.
-            self.regions[0].widen(pairs.ravel(), np.repeat(positions, 2))
-        else:
-            self.regions[0].widen(pairs[:, 0], positions)
-            self.regions[1].widen(pairs[:, 1], positions)
+        self._widen(first, pairs)
 
 
 def checked_pairs(refs: object, parent: str, child: str) -> Array:

@@ -9,17 +9,16 @@ import h5py
 import numpy as np
 
 from h5flow.data import layout
+from h5flow.data.storage.walk import objects_below
 
 _ROWS = 1 << 18
 
 
 def unsound(file: h5py.File) -> Iterator[str]:
     """A sentence for each thing that is wrong with references of an open file."""
-    found: list[str] = []
-    file.visititems(lambda path, item: found.append("/" + path) if isinstance(item, h5py.Dataset) else None)
-    for path in found:
-        if layout.is_reference(path):
-            yield from _of_reference(file, path)
+    for path, found in objects_below(file["/"]):
+        if isinstance(found, h5py.Dataset) and layout.is_reference(f"/{path}"):
+            yield from _of_reference(file, f"/{path}")
 
 
 def _of_reference(file: h5py.File, path: str) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from h5flow.lazy import on_first_use
 from h5flow.workflow.discovery import find_class, get_class
 
 if TYPE_CHECKING:
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["H5FlowDatasetLoopGenerator", "H5FlowTestStage", "find_class", "get_class"]
 
 
-def __getattr__(name: str) -> Any:
-    # On first use: both need the file library, which the search for classes doesn't.
-    if name not in __all__:
-        raise AttributeError(f"module 'h5flow.modules' has no attribute '{name}'")
-    from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
-    from h5flow.modules.test_stage import H5FlowTestStage
-
-    globals().update(H5FlowDatasetLoopGenerator=H5FlowDatasetLoopGenerator, H5FlowTestStage=H5FlowTestStage)
-    return globals()[name]
+# On first use: they need the file library, which the search for classes doesn't.
+__getattr__ = on_first_use(
+    __name__,
+    H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI",
+    H5FlowDatasetLoopGenerator="h5flow.modules.dataset_loop_generator:H5FlowDatasetLoopGenerator",
+    H5FlowGenerator="h5flow.core:H5FlowGenerator",
+    H5FlowStage="h5flow.core:H5FlowStage",
+    H5FlowTestStage="h5flow.modules.test_stage:H5FlowTestStage",
+)

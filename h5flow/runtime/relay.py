@@ -1,7 +1,7 @@
 """Parcels that go from thread to thread without the event loop, while one of them is in flight at a time.
 
-A trip from the loop to a thread and back wakes two threads that sleep, which costs more than what small stages do. Where
-slices don't overlap there is nothing for the loop to decide in between, so each component hands on to the next one.
+A trip from the loop to a thread and back wakes two threads that sleep, which costs more than what small stages do.
+Where slices don't overlap there is nothing for the loop to decide in between, so each component hands on to the next.
 """
 
 from __future__ import annotations

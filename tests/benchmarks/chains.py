@@ -302,7 +302,7 @@ def main(chain, way, folder):
         manager.finish()
     seconds, processor = time.perf_counter() - began, time.process_time() - worked
     last = "summed" if per_event else "more/final" if chain == "second-command" else "hits/final"
-    print(
+    sys.stdout.write(
         json.dumps(
             {
                 "seconds": round(seconds, 3),

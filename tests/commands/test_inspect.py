@@ -143,7 +143,7 @@ def test_what_can_not_be_read_is_said_and_the_rest_is_shown(folder):
         file["whole/data"] = np.zeros(4)
         file["broken/data"] = np.zeros(4)
         h5py.h5g.create(file.create_group("group").id, b"\xff")  # no text
-        # Like references, and like what made a file, but for what these say.
+        # References of which only one side is said, and what is like what made a file, but for what that says.
         file["whole/ref/broken/ref"] = np.zeros((2, 2), "u4")
         file["whole/ref/broken/ref"].attrs["dset0"] = "/whole/data"
         file.create_group("h5flow/run_0001").attrs["run_id"] = "x"
@@ -154,7 +154,9 @@ def test_what_can_not_be_read_is_said_and_the_rest_is_shown(folder):
     content[place : place + 8] = b"\xff" * 8
     (folder.path / "odd.h5").write_bytes(content)
     report = told(folder, "odd.h5")
-    assert {each["path"] for each in report["file"]["datasets"]} == {"whole", "/whole/ref/broken/ref"}
+    assert {each["path"] for each in report["file"]["datasets"]} == {"whole"}
+    (reference,) = report["file"]["references"]
+    assert [reference[key] for key in ("parent", "child", "count", "parents")] == ["whole", "broken", 2, None]
     (broken, why), (group, _) = report["file"]["unreadable"]
     assert (broken, group) == ("broken", r"group/b'\xff'")
     assert why in folder.run("inspect", "odd.h5").out

@@ -269,7 +269,6 @@ class TestCreating:
             lambda: dm.write_data("nope", slice(0, 1), 0),
             lambda: dm.reserve_data("nope", 1),
             lambda: dm.get_attrs("nope"),
-            lambda: dm.delete("nope"),
         ):
             with pytest.raises(NotInFile, match="'nope' isn't in"):
                 call()

@@ -7,8 +7,10 @@ import gc
 import h5py
 import numpy as np
 import pytest
+from h5py import h5a, h5d, h5g, h5o, h5s, h5t
+from kinds_of_files import FILES, OTHER, READABLE, make, objects_of, same
 
-from h5flow.data.storage.likeness import copy_structure
+from h5flow.data.storage.likeness import copy_structure, new_likeness
 
 NAMED = np.dtype([("name", h5py.string_dtype()), ("leads_to", h5py.ref_dtype), ("number", "i4")])
 
@@ -71,7 +73,8 @@ def test_references_in_attributes_lead_to_the_same(likeness):
     assert [bytes(name).decode() if isinstance(name, bytes) else name for name in named["name"]] == ["first", "second"]
     assert file["table 7"].dims[0][0] == file["table 3"]
     assert not file.attrs["gone"]
-    assert not file.attrs["region"]
+    assert file[file.attrs["region"]].name == "/table 7"
+    assert h5py.h5r.get_region(file.attrs["region"], file.id).get_select_bounds() == ((3,), (4,))
 
 
 def test_other_names_of_what_is_there(likeness):
@@ -82,3 +85,83 @@ def test_other_names_of_what_is_there(likeness):
 
     file = likeness(make)
     assert file["group/itself/itself/table"] == file["table"] == file["group/table"]
+
+
+def links_of(group):
+    return {name: group.links.get_info(name).type for name in group}
+
+
+def compare(original, likeness):
+    """Fail where a likeness differs from its original in more than the rows."""
+    objects, others = objects_of(original), objects_of(likeness)
+    assert set(objects) == set(others)
+    for name, one in objects.items():
+        other = others[name]
+        assert type(one) is type(other)
+        if isinstance(one, h5g.GroupID):
+            assert list(one) == list(other)
+            assert links_of(one) == links_of(other)
+        if isinstance(one, h5t.TypeID):
+            assert one == other
+        if isinstance(one, h5d.DatasetID):
+            assert one.get_type() == other.get_type()
+            assert one.shape == other.shape
+            assert one.get_space().get_simple_extent_type() == other.get_space().get_simple_extent_type()
+            made, alike = one.get_create_plist(), other.get_create_plist()
+            lies_elsewhere = made.get_layout() == h5d.VIRTUAL or made.get_external_count()
+            if not lies_elsewhere:
+                assert made.get_layout() == alike.get_layout()
+                assert one.get_space().get_simple_extent_dims(True) == other.get_space().get_simple_extent_dims(True)
+            if made.get_layout() == h5d.CHUNKED:
+                assert made.get_chunk() == alike.get_chunk()
+            if made.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
+                fills = [h5py.Dataset(found).fillvalue for found in (one, other)]
+                assert fills[0].tobytes() == fills[1].tobytes()
+        attributes, alike = (
+            [h5a.open(found, index=number) for number in range(h5a.get_num_attrs(found))] for found in (one, other)
+        )
+        assert [found.name for found in attributes] == [found.name for found in alike]
+        for first, second in zip(attributes, alike, strict=True):
+            assert first.get_type() == second.get_type()
+            assert first.shape == second.shape
+        for key in original[name].attrs:
+            try:
+                value = original[name].attrs[key]
+            except TypeError:  # of a type that h5py doesn't know
+                continue
+            assert same(value, likeness[name].attrs[key], (original, likeness)), (name, key)
+
+
+@pytest.mark.parametrize("kind", {**READABLE, **OTHER})
+def test_each_kind(tmp_path, kind):
+    make(tmp_path / "in.h5", [kind])
+    with h5py.File(tmp_path / "in.h5") as original, new_likeness(str(tmp_path / "like.h5"), original) as likeness:
+        compare(original, likeness)
+        for name, found in objects_of(likeness).items():
+            if isinstance(found, h5d.DatasetID) and kind in READABLE and b"target" not in name:
+                rows = h5py.Dataset(found)
+                fill = np.zeros((), rows.dtype) if rows.fillvalue is None else rows.fillvalue
+                if not rows.dtype.hasobject and rows.dtype.subdtype is None:
+                    assert rows[:].tobytes() == np.full(rows.shape, fill, rows.dtype.base).tobytes()
+
+
+@pytest.mark.parametrize("options", FILES.values(), ids=list(FILES))
+def test_files_of_each_format(tmp_path, options):
+    make(tmp_path / "in.h5", ["attributes", "gzip", "compact", "links"], **options)
+    with h5py.File(tmp_path / "in.h5") as original:
+        file = new_likeness("like.h5", original, driver="core", backing_store=False)
+        compare(original, file)
+        file.close()
+
+
+def test_what_can_not_be_read_is_there(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["broken/data"] = np.zeros(4)
+        file["whole/data"] = np.zeros(4)
+        place = h5o.get_info(file["broken"].id).addr
+    content = bytearray((tmp_path / "in.h5").read_bytes())
+    content[place : place + 8] = b"\xff" * 8
+    (tmp_path / "in.h5").write_bytes(content)
+    with h5py.File(tmp_path / "in.h5") as original, new_likeness(str(tmp_path / "like.h5"), original) as likeness:
+        assert likeness["whole/data"].shape == (4,)
+        assert likeness["broken"].id.get_space().get_simple_extent_type() == h5s.NULL

@@ -28,6 +28,8 @@ class StoredDataset(Protocol):
     growable: bool
     #: Whether other ranks may write to rows between those that are written here.
     shared: bool
+    #: A sentence that says so where the rows lie in another file, which is only read.
+    elsewhere: str
     #: The dataset in a file of which this rank may read the chunks, if there is one.
     raw_handle: h5py.Dataset | None
 
@@ -69,6 +71,18 @@ class Storage(Protocol):
 
     def dataset(self, path: str) -> StoredDataset | None:
         """The dataset at an absolute path, `None` where there is none."""
+        ...
+
+    def find(self, path: str) -> h5py.HLObject | None:
+        """The object at a path, `None` where there is none; in another file it is only read."""
+        ...
+
+    def make_own(self, path: str) -> None:
+        """Have all groups of a path lie in this file, also where links lead to groups of others. Raises `FileError`."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Take away what is at a path; where that is a link, what it leads to stays."""
         ...
 
     def create(

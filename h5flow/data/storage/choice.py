@@ -9,6 +9,7 @@ import h5py
 
 from h5flow import mpi
 from h5flow.data.storage.opening import open_file
+from h5flow.data.storage.walk import objects_below
 from h5flow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,10 +62,8 @@ def compressed_dataset(path: str | None) -> str:
     if path is None or not Path(path).is_file():
         return ""
 
-    def filtered(name: str, found: h5py.HLObject) -> str | None:
-        if isinstance(found, h5py.Dataset) and found.id.get_create_plist().get_nfilters():
-            return name
-        return None
-
     with open_file(path, "r", role="input", locking=False) as file:
-        return file.visititems(filtered) or ""
+        for name, found in objects_below(file["/"]):
+            if isinstance(found, h5py.Dataset) and found.id.get_create_plist().get_nfilters():
+                return name
+    return ""

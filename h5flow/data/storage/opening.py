@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 from pathlib import Path
@@ -11,22 +12,51 @@ from weakref import WeakValueDictionary
 
 import h5py
 
+from h5flow.data.working_files import NO_LOCKS, TEMPORARY, WORKING
 from h5flow.errors import FileError, H5FlowError
+
+_log = logging.getLogger(__name__)
 
 #: HDF5's versions whose format new files have. Since 1.10 files can be marked as being written, and HDF5 refuses to
 #: open them after a run that was killed.
 FORMAT = ("v108", "v110")
+
+#: What h5py raises for an object that is damaged, or of a kind that it doesn't know.
+UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _ERRNO = re.compile(r"errno = (\d+)")
 
 
 def open_file(path: str, mode: str, *, role: str = "file", **options: Any) -> h5py.File:
-    """Open an HDF5 file. Raises `FileError`, which calls the file by its `role`."""
+    """Open an HDF5 file. Raises `FileError`, which calls the file by its `role`.
+
+    On a file system without locks, a file is opened without one where nobody else can be writing to it because of this:
+    if it is only read, or is an output at work, which has a name of its own.
+    """
     try:
         return h5py.File(path, mode, **options)
     except (OSError, ValueError) as error:
-        raise FileError(f"{role} '{path}' {_reason(Path(path), mode, str(error))}") from error
+        reason: Exception = error
+        if _lacks_locks(error) and (mode == "r" or _is_ours(path)):
+            try:
+                file = h5py.File(path, mode, **{**options, "locking": False})
+            except (OSError, ValueError) as failed:
+                reason = failed  # the environment may ask for locks all the same
+            else:
+                _log.info("%s '%s' is open without a lock, which its file system doesn't have", role, path)
+                return file
+        raise FileError(f"{role} '{path}' {_reason(Path(path), mode, str(reason))}") from reason
+
+
+def _is_ours(path: str) -> bool:
+    return path.endswith(WORKING) or Path(path).name.startswith(TEMPORARY)
+
+
+def _lacks_locks(error: Exception) -> bool:
+    """Whether a file couldn't be opened since it can't be locked."""
+    found = _ERRNO.search(str(error)) if "unable to lock file" in str(error) else None
+    return found is not None and int(found[1]) in NO_LOCKS
 
 
 class Writes:
@@ -116,6 +146,14 @@ def _reason(path: Path, mode: str, message: str) -> str:
     detail = message[message.find("(") + 1 : message.rfind(")")] if "(" in message else message
     if "already open for write" in message:
         return "is being written, or was when its program was killed; in that case 'h5clear -s' makes it readable"
+    if _lacks_locks(OSError(message)):
+        asked = os.environ.get("HDF5_USE_FILE_LOCKING")
+        cure = (
+            f"take HDF5_USE_FILE_LOCKING={asked} out of the environment"
+            if asked and (mode == "r" or _is_ours(str(path)))
+            else "if no other program writes to it, set HDF5_USE_FILE_LOCKING=FALSE"
+        )
+        return f"can't be locked, which its file system doesn't do ({detail}); {cure}"
     if "unable to lock file" in message:
         return "is open in another program; close it there first"
     if "truncated file" in message:

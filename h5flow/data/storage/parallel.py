@@ -21,7 +21,7 @@ from h5flow.data.storage.base import Array
 from h5flow.data.storage.chunk_length import long_rows
 from h5flow.data.storage.opening import FORMAT, open_file, writes_to_opened
 from h5flow.data.storage.remote import Link, RankDataset, RemoteDataset
-from h5flow.data.storage.serial import SerialStorage
+from h5flow.data.storage.serial import SerialDataset, SerialStorage
 from h5flow.errors import DataMismatch
 
 if TYPE_CHECKING:
@@ -154,10 +154,10 @@ class ParallelStorage(SerialStorage):
         """The dataset in the file of which the output began as a copy, `None` where there is none."""
         return None if self._original is None else self._original.dataset(path)
 
-    def dataset(self, path: str) -> Together | None:
+    def dataset(self, path: str) -> SerialDataset | None:
         """The dataset at an absolute path, `None` where there is none."""
         here = super().dataset(path)
-        return None if here is None else self._shared(path, here.handle)
+        return here if here is None or here.elsewhere else self._shared(path, here.handle)
 
     def create(self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None) -> Together:
         """Create an empty dataset, with the groups above it. Collective. Raises `DataMismatch`."""

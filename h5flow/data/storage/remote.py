@@ -7,8 +7,10 @@ output began as, which nobody changes and each rank reads by itself.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
@@ -16,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.likeness import LIKENESS_FORMAT, copy_structure
+from h5flow.data.storage.leads import leading_to, portable, unpacked
+from h5flow.data.storage.likeness import new_likeness
 from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
 
@@ -90,19 +93,25 @@ class RemoteDataset(RankDataset):
         """A fresh array of rows `start:stop`, which must exist."""
         original = self._original
         if original is not None and stop <= original.length:
-            return original.read(start, stop)
-        values: Array = self._link.request("read", self._name, start, stop)
-        return values
+            values: Array = original.read(start, stop)
+            return leading_to(self.handle.file, values, original.handle.file) if self.dtype.hasobject else values
+        values = self._link.request("read", self._name, start, stop)
+        return unpacked(values, self.handle.file).astype(self.dtype) if self.dtype.hasobject else values
 
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on; they are the owner's as soon as it gets them."""
         self._changed(start + len(values))
+        if self.dtype.hasobject:
+            self._link.send("write", self._name, start, portable(values, self.handle.file))
+            return
         for first, part in _messages(values):
             self._link.send("write", self._name, start + first, part)
 
     def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
         """Write the given rows: ascending, without repeats."""
         self._changed(int(rows[-1]) + 1 if len(rows) else 0)
+        if self.dtype.hasobject:
+            values = portable(values, self.handle.file)
         self._link.send("put", self._name, rows, values)
 
     def merge(self, start: int, values: Array) -> None:
@@ -123,23 +132,22 @@ class RemoteStorage(SerialStorage):
 
     def __init__(self, path: str, link: Link, likeness: str | None, original: str | None) -> None:
         self.path = path
-        self.file = h5py.File(
-            f"h5flow-{uuid.uuid4().hex}", "w", driver="core", backing_store=False, libver=LIKENESS_FORMAT
-        )
         self._writable = True
         self._link = link
         self._original = None
-        if likeness is not None:
-            with open_file(likeness, "r", locking=False) as file:
-                copy_structure(file, self.file)
+        # In the folder of the file, from where its links to other files lead on.
+        name = str(Path(path).with_name(f"h5flow-{uuid.uuid4().hex}"))
+        with contextlib.ExitStack() as opened:
+            source = None if likeness is None else opened.enter_context(open_file(likeness, "r", locking=False))
+            self.file = new_likeness(name, source, driver="core", backing_store=False)
         if original is not None:
             self._original = SerialStorage(original, "r", locking=False)
 
-    def dataset(self, path: str) -> RemoteDataset | None:
+    def dataset(self, path: str) -> SerialDataset | None:
         """The dataset at an absolute path, `None` where there is none."""
         here = super().dataset(path)
-        if here is None:
-            return None
+        if here is None or here.elsewhere:
+            return here
         original = None if self._original is None else self._original.dataset(path)
         return RemoteDataset(here.handle, self.path, self._link, original)
 

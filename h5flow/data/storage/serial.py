@@ -11,8 +11,9 @@ from typing import Any, cast
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5a, h5d, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5g, h5i, h5o, h5p, h5s, h5t
 
+from h5flow.data.storage import links
 from h5flow.data.storage.base import Array
 from h5flow.data.storage.chunk_length import chosen_here, is_chosen_here, long_rows, short_rows
 from h5flow.data.storage.opening import FORMAT, Writes, open_file, unreadable, writes_to_opened, writing
@@ -35,8 +36,9 @@ class SerialDataset:
 
     shared = False
 
-    def __init__(self, handle: h5py.Dataset, path: str, writable: bool = True) -> None:
+    def __init__(self, handle: h5py.Dataset, path: str, writable: bool = True, elsewhere: str = "") -> None:
         self.handle = handle
+        self.elsewhere = elsewhere
         self._writes = writing(path)
         self.raw_handle: h5py.Dataset | None = handle
         self._path = path
@@ -155,18 +157,13 @@ class SerialStorage:
 
     def dataset(self, path: str) -> SerialDataset | None:
         """The dataset at an absolute path, `None` where there is none. Raises `FileError`."""
-        encoded = path.encode()
-        try:
-            found = h5py.h5o.open(self.file.id, encoded)
-        except KeyError as error:
-            failed = self._writes.failed(error)
-            if failed is not None:
-                raise failed from error
-            return None
+        found = self._opened(path)
         if not isinstance(found, h5d.DatasetID):
             return None
         if found.rank == 0:
             return None
+        other = links.file_of(found, self.file)
+        elsewhere = other and links.lies_elsewhere(path, self.path, other)
         creation = found.get_create_plist()
         if creation.get_nfilters() and creation.get_layout() == h5d.CHUNKED:
             chunk_bytes = math.prod(creation.get_chunk()) * found.get_type().get_size()
@@ -175,14 +172,41 @@ class SerialStorage:
             if wanted > usual:
                 access = h5p.create(h5p.DATASET_ACCESS)
                 access.set_chunk_cache(slots, wanted, preemption)
+                file, name = h5i.get_file_id(found), h5i.get_name(found)
                 del found  # HDF5 takes the cache size only from the first of several openings.
-                found = h5d.open(self.file.id, encoded, access)
-        return SerialDataset(h5py.Dataset(found), self.path, self._writable)
+                found = h5d.open(file, name, access)
+        return SerialDataset(h5py.Dataset(found), other or self.path, self._writable and not other, elsewhere)
+
+    def find(self, path: str) -> h5py.HLObject | None:
+        """The object at a path, `None` where there is none; in another file it is only read."""
+        found = self._opened(path)
+        return None if found is None else _wrapped(found)
+
+    def _opened(self, path: str) -> Any:
+        try:
+            return links.opened(self.file, path)
+        except KeyError as error:
+            failed = self._writes.failed(error)
+            if failed is not None:
+                raise failed from error
+            return None
+
+    def make_own(self, path: str) -> None:
+        """Have all groups of a path lie in this file, also where links lead to groups of others. Raises `FileError`."""
+        with self._writes:
+            links.make_own(self.file, path)
+
+    def remove(self, path: str) -> None:
+        """Take away what is at a path; where that is a link, what it leads to stays."""
+        self.make_own(path.strip("/").rpartition("/")[0])
+        with self._writes:
+            h5py.Group.__delitem__(self.file, path)
 
     def create(
         self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None
     ) -> SerialDataset:
         """Create an empty dataset, with the groups above it."""
+        self.make_own(path.rpartition("/")[0])
         with self._writes:
             handle = h5py.Group.create_dataset(
                 self.file,
@@ -250,3 +274,10 @@ def copy_attributes(source: h5d.DatasetID, target: h5d.DatasetID) -> None:
             values = np.empty(attribute.shape, np.dtype((np.void, kind.get_size())))
             attribute.read(values, kind)
             made.write(values, kind)
+
+
+def _wrapped(found: Any) -> h5py.HLObject:
+    """An object of HDF5 as h5py's users have it."""
+    if isinstance(found, h5d.DatasetID):
+        return h5py.Dataset(found)
+    return h5py.Group(found) if isinstance(found, h5g.GroupID) else h5py.Datatype(found)

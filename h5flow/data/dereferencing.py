@@ -14,8 +14,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from h5flow.data import layout
 from h5flow.data.selection import Indices, RowSelection, rows_of
-from h5flow.errors import DataMismatch, InvalidReference
+from h5flow.data.stored_references import data_of
+from h5flow.errors import DanglingReference, DataMismatch
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Masked = np.ma.MaskedArray[Any, np.dtype[Any]]
@@ -66,18 +68,18 @@ def dereference(
 
     `sel` is a row number, a slice, a mask, or row numbers in any order, also repeated. `ref` holds pairs (L, 2),
     `ref_direction` says which columns are row and child. `region` is a table with `start` and `stop` for each
-    row, between which all of its references lie; it only saves reading the others (but without it, and with `ref`
-    an array, negative and open selections count from the last row that `ref` names). `mask` is parallel to
-    the selected rows: true leaves the entry out.
+    row, between which all of its references lie; it only saves reading the others (but without it, and where `ref`
+    doesn't say of which datasets it is, negative and open selections count from the last row that `ref` names).
+    `mask` is parallel to the selected rows: true leaves the entry out.
 
     Returns a masked array (n, m, …), m the most children of any row, at least 1: row k holds the rows of `data`
     that are the children of `sel[k]`, by child number, packed to the left. With `indices_only`, or without `data`,
     it holds the child numbers. Without `as_masked` it is a list of arrays, each in the order of `ref`.
     Arguments may be arrays, lists or h5py datasets.
 
-    Raises `RowsOutOfRange` for rows that don't exist, `InvalidReference` for children that `data` doesn't have.
+    Raises `RowsOutOfRange` for rows that don't exist, `DanglingReference` for children that `data` doesn't have.
     """
-    pairs = _source(ref)
+    pairs = _pairs(ref)
     regions = None if region is None else _source(region)
     rows = rows_of(sel, _selectable(sel, ref, pairs, regions, ref_direction[0]), "the parent", beyond=True)
     left_out = _left_out(mask, len(rows))
@@ -109,7 +111,7 @@ def dereference_chain(
     children: Indices = np.empty(0, np.int64)
     stored = np.dtype(np.int64)
     for level, (ref, region, direction) in enumerate(zip(refs, tables, directions, strict=True)):
-        pairs = _source(ref)
+        pairs = _pairs(ref)
         source = None if region is None else _source(region)
         if level == 0:
             length = _selectable(sel, ref, pairs, source, direction[0])
@@ -147,6 +149,8 @@ def children_of(
     size = len(rows) if rows.indices is None else len(unique)
     if stored_order:
         children = children[np.argsort(keys, kind="stable")]
+    elif pairs.dtype != layout.ref_dtype and not _fits_half(children):
+        children = children[np.lexsort((children, keys))]
     else:
         # One integer holds row and child, so that one plain sort orders both.
         packed = (keys << 32) | children
@@ -169,7 +173,8 @@ def _keyed(
     direction: tuple[int, int],
 ) -> tuple[Indices, Indices]:
     """For each reference of rows `start:stop`, or of the rows `unique`: the row's place among them, and the child."""
-    if regions is None:
+    last = stop if unique is None else int(unique.max(initial=-1)) + 1
+    if regions is None or (isinstance(regions, _Rows) and not regions.has(last - 1)):
         found = pairs.read(0, pairs.shape[0])
     elif unique is None:
         found = _enclosed(regions.read(start, stop), pairs)
@@ -242,10 +247,11 @@ def _gathered(data: Any, children: Indices) -> Array:
     if not len(children):
         return np.empty((0, *source.shape[1:]), source.dtype)
     low, high = int(children.min()), int(children.max())
-    if not source.has(high):
+    if low < 0 or not source.has(high):
         name = getattr(data, "name", None)
         what = f"dataset '{name}'" if name else "the data"
-        raise InvalidReference(f"{what} has {source.shape[0]} rows, reference points to row {high}")
+        row = low if low < 0 else high
+        raise DanglingReference(f"{what} has {source.shape[0]} rows, reference points to row {row}")
     row_bytes = max(1, source.dtype.itemsize * math.prod(source.shape[1:]))
     if (high - low) * row_bytes <= max(_GAP_BYTES, 4 * len(children) * row_bytes):
         values, where = source.read(low, high + 1, children), children - low
@@ -316,21 +322,54 @@ def _ranges(starts: Indices, counts: Indices) -> Indices:
 def _selectable(sel: Any, ref: Any, pairs: RowSource, regions: RowSource | None, column: int) -> int:
     """How many rows there are to select from.
 
-    Where neither a region table nor the file says so: as many as `ref` names, and as `sel` names by number,
+    Where neither the file nor a region table says so: as many as `ref` names, and as `sel` names by number,
     since a row without children may be asked for all the same.
     """
-    if regions is not None:
+    if regions is not None and (not isinstance(regions, _Rows) or _lies_in(sel, regions.shape[0])):
         return regions.shape[0]
-    if isinstance(ref, h5py.Dataset) and (path := ref.attrs.get(f"dset{column}")) in ref.file:
-        return len(ref.file[path])
+    if isinstance(ref, h5py.Dataset) and (length := _length_of(ref, column)) is not None:
+        return length
     found = pairs.read(0, pairs.shape[0])[:, column]
     named = int(found.max()) + 1 if len(found) else 0
+    if regions is not None:
+        return max(named, regions.shape[0])
     if isinstance(sel, slice):
         return named
     rows = np.asarray(sel)
     if rows.dtype == bool:
         return len(rows) if rows.ndim else named
     return max(named, int(rows.max()) + 1) if rows.size and rows.dtype.kind in "iu" else named
+
+
+def _lies_in(sel: Any, length: int) -> bool:
+    """Whether a selection means the same rows, however many there are besides the first `length`."""
+    if isinstance(sel, slice):
+        start, stop = sel.start or 0, sel.stop
+        return start == stop or (start >= 0 and stop is not None and 0 <= stop <= length)
+    rows = np.asarray(sel)
+    return rows.dtype.kind in "iu" and bool(((rows >= 0) & (rows < length)).all())
+
+
+def _length_of(ref: h5py.Dataset, column: int) -> int | None:
+    """How many rows the dataset has that a column is of: named by the attributes, else by where references lie."""
+    path = data_of(ref, ref.name or "", column)
+    found = ref.file.get(path) if path else None
+    return len(found) if isinstance(found, h5py.Dataset) and found.shape else None
+
+
+def _fits_half(children: Indices) -> bool:
+    """Whether row numbers take no more than half of an integer."""
+    return not len(children) or (int(children.min()) >= 0 and int(children.max()) <= 0xFFFFFFFF)
+
+
+def _pairs(ref: Any) -> RowSource:
+    """References, as rows of at least two columns; an empty list is none. Raises `DataMismatch`."""
+    pairs = _source(ref)
+    if pairs.shape == (0,):
+        return _source(np.empty((0, 2), layout.ref_dtype))
+    if len(pairs.shape) != 2 or pairs.shape[1] < 2:
+        raise DataMismatch(f"references are pairs of row numbers, of shape (K, 2), not {pairs.shape}")
+    return pairs
 
 
 def _source(rows: Any) -> RowSource:
