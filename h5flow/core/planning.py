@@ -21,7 +21,7 @@ from h5flow.core.component import Component
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.data import H5FlowDataManager
 from h5flow.data.inspection import FileFacts, inspected
-from h5flow.data.layout import is_reference
+from h5flow.data.layout import is_reference, normalise
 from h5flow.data.output_file import OutputFile
 from h5flow.data.storage.choice import compressed_dataset, why_not_parallel
 from h5flow.data.storage.likeness import LIKENESS_FORMAT, copy_structure
@@ -190,7 +190,7 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
         config.runtime.queues,
         config.runtime.queue_depth == "auto",
     )
-    source = manager.generator.dset_name
+    source = normalise(manager.generator.dset_name)
     rows, chunk = _rows(manager)
     if not rows and (facts is None or source not in {dataset.path for dataset in facts.datasets}):
         rows = None  # a workflow before will make them
@@ -359,7 +359,7 @@ class _Needs:
 
     def _chain(self, requirement: Requirement) -> list[str]:
         """The datasets from the source on; those that don't refer to it are read at the same rows."""
-        path = list(requirement.path)
+        path = [normalise(name) for name in requirement.path]
         if self._file.reference(self._source, path[0]) is not None:
             path.insert(0, self._source)
         return path

@@ -430,12 +430,12 @@ class H5FlowDataManager:
             return self._object(args)
         if not isinstance(args, tuple) or not args or not isinstance(args[0], str):
             raise UsageError(f"expected dm[path], dm[name, rows] or dm[name, name, …, rows], got dm[{args!r}]")
-        names = [layout.normalise(arg) for arg in args if isinstance(arg, str)]
+        names = [arg for arg in args if isinstance(arg, str)]
         selections = args[len(names) :]
         if len(selections) > 1 or not all(isinstance(arg, str) for arg in args[: len(names)]):
             raise UsageError(f"expected dm[name, …, rows] with one selection at the end, got dm[{args!r}]")
         if len(names) == 1:
-            return self._file.dataset(names[0]).selected(selections[0])
+            return self._file.dataset(layout.normalise(names[0])).selected(selections[0])
         return self.walk(names, selections[0] if selections else slice(None))
 
     def walk(self, names: list[str], selection: Any, indices_only: bool = False) -> np.ma.MaskedArray[Any, Any]:
@@ -443,6 +443,7 @@ class H5FlowDataManager:
 
         Raises `NotInFile` where two neighbours aren't joined.
         """
+        names = [layout.normalise(name) for name in names]
         references = [self._reference(one, other) for one, other in itertools.pairwise(names)]
         directions = [reference.direction(name) for reference, name in zip(references, names, strict=False)]
         with self._file.lock:
