@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from h5flow import mpi
 from h5flow.data import layout
+from h5flow.data.attributes import GroupAttributes
 from h5flow.data.awaitable import AwaitableDataManager
-from h5flow.data.casting import as_values, fit, mismatch
+from h5flow.data.casting import Unfit, as_values, check_fields, fit, mismatch
 from h5flow.data.data_file import DataFile
 from h5flow.data.dereference import dereference_chain
 from h5flow.data.handles import BufferedDataset, BufferedFile, buffered
@@ -202,13 +203,17 @@ class H5FlowDataManager:
             found = self._find(layout.normalise(name), attributes=True)
             return found is not None and key in found.attrs
 
-    def get_attrs(self, name: str) -> dict[str, Any]:
-        """The attributes of a dataset's group. Raises `NotInFile`."""
+    def get_attrs(self, name: str) -> h5py.AttributeManager:
+        """Return the attributes of a dataset's group, live as h5py's: assigning to them is `set_attrs`, and collective.
+
+        Raises `NotInFile`; assigning raises `FileError` where the file is open for reading only.
+        """
+        path = layout.normalise(name)
         with self._file.lock:
-            found = self._find(layout.normalise(name), attributes=True)
+            found = self._find(path, attributes=True)
             if found is None:
                 raise NotInFile(f"group '{name}' isn't in '{self.filepath}'")
-            return dict(found.attrs)
+            return GroupAttributes(found, path, self._file, self._check_writable, self._lease)
 
     def _find(self, path: str, attributes: bool = False, asked: bool = False) -> h5py.HLObject | None:
         """What lies at a path, if it is to be seen; with `attributes`, they are going to be read."""
@@ -297,7 +302,8 @@ class H5FlowDataManager:
         """Make room for rows, which hold zeros at first. Collective.
 
         For a number: so many new rows at the end; their slice is returned. For a slice, or rows by number:
-        at least as many rows as they need; `spec` is returned.
+        at least as many rows as they need; `spec` is returned. What selects nothing, such as `slice(30, 20)`, needs
+        none.
         """
         self._check_writable(f"reserve rows of dataset '{name}'")
         dataset = self._file.dataset(layout.normalise(name))
@@ -319,7 +325,9 @@ class H5FlowDataManager:
     def write_data(self, name: str, spec: Any, data: Any) -> None:
         """Write rows that exist; `data` is broadcast to them as numpy does.
 
-        Raises `RowsOutOfRange` for rows past the end, `DataMismatch` for data of another shape or type.
+        Records are written by the names of their fields, in any order of these. Fractions are cut off where integers
+        are stored, with a warning once per dataset. Raises `RowsOutOfRange` for rows past the end, `DataMismatch` for
+        data of another shape or with other fields, and for values that the type of the dataset can't hold.
         """
         self._check_writable(f"write to dataset '{name}'")
         dataset = self._file.dataset(layout.normalise(name))
@@ -331,7 +339,7 @@ class H5FlowDataManager:
         else:
             rows = dataset.select(spec)
             start, stop, indices = rows.start, rows.stop, rows.indices
-        if indices is None and not dataset.has(stop - 1):
+        if indices is None and stop > start and not dataset.has(stop - 1):
             raise RowsOutOfRange(f"dataset '{name}' has {dataset.length} rows, rows {start}:{stop} are not reserved")
         count = stop - start if indices is None else len(indices)
         self._write(dataset, start, count, indices, data)
@@ -339,13 +347,17 @@ class H5FlowDataManager:
     def _write(self, dataset: SharedDataset, start: int, count: int, indices: Array | None, data: Any) -> None:
         shape = (count, *dataset.row_shape)
         rows = f"{start}:{start + count}" if indices is None else f"[{count} row numbers]"
-        if not dataset.rows.buffered:
-            self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, data)
-            return
         try:
+            if not dataset.rows.buffered:
+                if isinstance(data, np.ndarray) and dataset.dtype.names is not None:
+                    check_fields(data.dtype, dataset.dtype)
+                self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, data)
+                return
             values = as_values(data, dataset.dtype)
-            fitted = fit(values, dataset.dtype, shape)
-        except (ValueError, TypeError) as error:
+            fitted = fit(values, dataset.dtype, shape, dataset.cut)
+        except Unfit as error:
+            raise DataMismatch(f"dataset '{dataset.name}', rows {rows}: {error}") from error
+        except (ValueError, TypeError, OverflowError) as error:
             raise mismatch(dataset.name, rows, np.asarray(data), dataset.dtype, shape) from error
         if not count:
             return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
+from h5flow.data.casting import Cut
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PagedDataset
 from h5flow.data.reference_tables import RegionTable
@@ -16,6 +18,8 @@ from h5flow.data.selection import Indices, RowSelection, rows_of
 from h5flow.errors import Gone, RowsOutOfRange
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_log = logging.getLogger(__name__)
 
 
 class Ranks(Protocol):
@@ -278,6 +282,22 @@ class SharedDataset:
             if len(indices):
                 self.changing(indices)
             self.rows.update(indices, values)
+
+    @property
+    def cut(self) -> Cut | None:
+        """Who is to be told that a value loses its fraction, `None` where that has been told."""
+        return None if self.rows.told_of_cut else self._tell_of_cut
+
+    def _tell_of_cut(self, field: str, value: Any, cut: Any) -> None:
+        self.rows.told_of_cut = True
+        what = f"dataset '{self.name}'" + (f", field '{field}'" if field else "")
+        _log.warning(
+            "%s holds integers: %s is cut to %s, and others may be (this is said once); write rounded values,"
+            " as of np.rint, or make it of a type such as 'f8'",
+            what,
+            value,
+            cut,
+        )
 
     @contextlib.contextmanager
     def _writing(self, size: int) -> Iterator[None]:
