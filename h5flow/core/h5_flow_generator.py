@@ -44,7 +44,10 @@ class H5FlowGenerator(Component):
         """Prepare the output file; called once, after the resources' `init`."""
 
     def next(self) -> slice:
-        """The next rows of `dset_name` to process, `EMPTY` when there are none."""
+        """Return the next rows of `dset_name` to process, `EMPTY` when there are none.
+
+        `return next(self.slices)` ends with the iterator; any other `StopIteration`, and `None`, are errors.
+        """
         raise NotImplementedError(f"{type(self).__name__}.next() is not implemented")
 
     def finish(self) -> None:
@@ -54,12 +57,14 @@ class H5FlowGenerator(Component):
         return self
 
     def __next__(self) -> slice:
-        """The next slice. Raises `StopIteration` when all ranks are done. Collective."""
+        """Return the next slice. Raises `StopIteration` when all ranks are done. Collective."""
         try:
             rows = self.next()
-        except StopIteration:
-            # Of an iterator that `next` takes slices from: it says the same, and the other ranks have to know.
-            rows = self.EMPTY
-        if rows == self.EMPTY and self.data_manager.all_done():
+        except StopIteration as error:
+            from h5flow.runtime.endings import check_end
+
+            check_end(error, self)
+            rows = self.EMPTY  # the other ranks have to know
+        if isinstance(rows, slice) and rows == self.EMPTY and self.data_manager.all_done():
             raise StopIteration
         return rows
