@@ -348,6 +348,26 @@ class DataFile:
                     return None
             return found
 
+    def lookups(self, path: str, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+        """The pairs at a path and the region table of one of their columns, where other ranks write to them as well.
+
+        `counts` says that it matters how many rows there are. `None` where the pairs by themselves tell all.
+        """
+        if self.ranks is None or not layout.is_reference(path):
+            return None
+        parent, _, child = path[1 : -len("/ref")].partition("/ref/")
+        with self.lock:
+            reference = self.reference(parent, child)
+            if reference is None or reference.pairs.path != path:
+                return None
+            pairs = self.shared(path, lookup=True)
+            regions = self.shared(reference.regions[column].path, lookup=True)
+        if pairs is None or regions is None:
+            return None
+        if counts:
+            regions.length  # noqa: B018 - which rows are meant depends on it
+        return pairs, regions
+
     def _known_reference(self, one: str, other: str) -> Reference | None:
         key = (one, other)
         found = self._references.get(key)

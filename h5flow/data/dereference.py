@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from h5flow.data.selection import Indices, RowSelection, rows_of
+from h5flow.data.selection import Indices, RowSelection, counts_from_start, rows_of
 from h5flow.errors import DataMismatch, InvalidReference
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,8 +77,7 @@ def dereference(
 
     Raises `RowsOutOfRange` for rows that don't exist, `InvalidReference` for children that `data` doesn't have.
     """
-    pairs = _source(ref)
-    regions = None if region is None else _source(region)
+    pairs, regions = _tables(sel, ref, region, ref_direction[0])
     rows = rows_of(sel, _selectable(sel, ref, pairs, regions, ref_direction[0]), "the parent", beyond=True)
     left_out = _left_out(mask, len(rows))
     counts, children = children_of(rows, pairs, regions, ref_direction, stored_order=not as_masked)
@@ -109,8 +108,7 @@ def dereference_chain(
     children: Indices = np.empty(0, np.int64)
     stored = np.dtype(np.int64)
     for level, (ref, region, direction) in enumerate(zip(refs, tables, directions, strict=True)):
-        pairs = _source(ref)
-        source = None if region is None else _source(region)
+        pairs, source = _tables(sel if level == 0 else slice(0, 0), ref, region, direction[0])
         if level == 0:
             length = _selectable(sel, ref, pairs, source, direction[0])
             rows = rows_of(sel, length, "the parent", beyond=True)
@@ -331,6 +329,20 @@ def _selectable(sel: Any, ref: Any, pairs: RowSource, regions: RowSource | None,
     if rows.dtype == bool:
         return len(rows) if rows.ndim else named
     return max(named, int(rows.max()) + 1) if rows.size and rows.dtype.kind in "iu" else named
+
+
+def _tables(sel: Any, ref: Any, region: Any, column: int) -> tuple[RowSource, RowSource | None]:
+    """The pairs and the region table to follow.
+
+    Of what several ranks write, a rank knows the references of a row by the region that was brought with it. So it
+    looks there without a `region` as well, and finds the same.
+    """
+    if hasattr(ref, "lookups") and (region is None or hasattr(region, "lookups")):
+        found = ref.lookups(column, not counts_from_start(sel))
+        if found is not None:
+            pairs, regions = found
+            return pairs, regions if region is None else _source(region)
+    return _source(ref), None if region is None else _source(region)
 
 
 def _source(rows: Any) -> RowSource:

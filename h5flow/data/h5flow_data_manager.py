@@ -26,8 +26,8 @@ from h5flow.data.observer import Observer
 from h5flow.data.output_file import OutputFile
 from h5flow.data.pages import PagedDataset
 from h5flow.data.references import Reference, checked_pairs
-from h5flow.data.selection import needed_rows, writable_bounds
-from h5flow.data.shared import SharedDataset, counts_from_start
+from h5flow.data.selection import counts_from_start, needed_rows, writable_bounds
+from h5flow.data.shared import SharedDataset
 from h5flow.data.storage.choice import Kind, choose
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
 
@@ -459,7 +459,7 @@ class H5FlowDataManager:
         references = [self._reference(one, other) for one, other in itertools.pairwise(names)]
         directions = [reference.direction(name) for reference, name in zip(references, names, strict=False)]
         with self._file.lock:
-            pairs = [self._shared(reference.pairs) for reference in references]
+            pairs = [self._shared(reference.pairs, lookup=True) for reference in references]
             regions = [
                 self._shared(reference.regions[direction[0]], lookup=True)
                 for reference, direction in zip(references, directions, strict=True)

@@ -42,6 +42,10 @@ class Owner(Protocol):
         """The dataset at an absolute path, with its buffer."""
         ...
 
+    def lookups(self, path: str, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+        """The pairs at a path, and their region table, where other ranks write to them as well."""
+        ...
+
     def flush(self) -> None:
         """Bring the file up to date."""
         ...
@@ -126,6 +130,10 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def take(self, rows: Indices) -> Array:
         """The given rows (ascending, without repeats) as an array."""
         return self._rows.take(rows)
+
+    def lookups(self, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+        """Of references that other ranks write as well: the pairs and a region table, as names are followed."""
+        return self._owner.lookups(self._rows.path, column, counts)
 
     @property
     def attrs(self) -> h5py.AttributeManager:

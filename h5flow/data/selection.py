@@ -57,6 +57,17 @@ def rows_of(selection: Any, length: int, what: str = "dataset", beyond: bool = F
     return RowSelection(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else RowSelection(0, 0, rows)
 
 
+def counts_from_start(selection: Any) -> bool:
+    """Whether a selection means the same rows however many there are, if it has them."""
+    if isinstance(selection, slice):
+        bounds = (selection.start or 0, -1 if selection.stop is None else selection.stop)
+        return all(bound >= 0 for bound in bounds) and selection.step in (None, 1)
+    if isinstance(selection, bool | np.bool_):
+        return False
+    rows = np.asarray(selection)
+    return rows.dtype.kind in "iu" and bool(rows.size) and bool(rows.min() >= 0)
+
+
 def writable_bounds(rows: slice, length: int) -> tuple[int, int]:
     """Start and stop of a slice of rows that are to be written; the stop isn't cut at `length`."""
     start = 0 if rows.start is None else rows.start
