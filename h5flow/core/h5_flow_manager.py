@@ -152,6 +152,7 @@ class H5FlowManager:
             runtime = self.config.runtime
             names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
             self.data_manager.ranks.watch_stalls(names, runtime.stall_warning, runtime.stall_abort)
+            self.data_manager.ranks.strict = runtime.strict
         self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
 
     def configure_resources(

@@ -511,3 +511,30 @@ class LooksFirst(Looks):
             assert pairs.max() < 1 << 31
             found = dereference(slice(start, stop), pairs, self.data)["id"]
         assert found.tolist() == np.c_[2 * numbers, 2 * numbers + 1].tolist()
+
+
+class Counts(H5FlowStage):
+    """Sets attributes of all kinds, of which some differ on each rank."""
+
+    def init(self, source_name):
+        dm = self.data_manager
+        dm.create_dset("hits", "i4")
+        dm.set_attrs("hits", same=1, nan=float("nan"), array=np.arange(3), rank=self.rank)
+        dm.set_attrs("hits", **{f"of_{self.rank}": self.rank})
+        dm.set_attrs(f"group_{self.rank}", mine=self.rank)
+        self.count = 0
+
+    def run(self, source_name, source_slice, cache):
+        self.count += len(cache[source_name])
+        self.data_manager.set_attrs("hits", rank=self.rank)  # told once
+
+    def finish(self, source_name):
+        dm = self.data_manager
+        dm.set_attrs("hits", count=self.count)
+        dm.get_attrs("hits")["live"] = np.array([self.rank, np.nan])
+        dm.set_attrs("hits", total=self.comm.allreduce(self.count) if self.comm else self.count)
+        attrs = dict(dm.get_attrs("hits"))
+        assert attrs["rank"] == 0
+        assert sorted(key for key in attrs if key.startswith("of_")) == [f"of_{rank}" for rank in range(self.size)]
+        if self.rank == self.size - 1:
+            dm.set_attrs("hits", last=self.rank)
