@@ -10,6 +10,26 @@ if TYPE_CHECKING:
     from h5flow.data import H5FlowDataManager
 
 
+class _OfRanks:
+    """An attribute that says which rank this is; notes that somebody has asked."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        kept = instance.__dict__
+        kept["asked_for_ranks"] = True
+        if self._name not in kept:
+            # The communicator, which is made on first use.
+            kept[self._name] = vars(Component)[self._name].func(instance)
+        return kept[self._name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self._name] = value
+
+
 class H5FlowGenerator(Component):
     """Yields slices of the dataset `dset_name`; subclasses implement `next()`.
 
@@ -20,6 +40,12 @@ class H5FlowGenerator(Component):
 
     #: Whether the output starts as a copy of the input file.
     copies_input: ClassVar[bool] = False
+
+    rank: Any = _OfRanks()
+    size: Any = _OfRanks()
+    comm: Any = _OfRanks()
+    #: Whether anybody has asked this generator for its rank, the number of ranks, or the communicator.
+    asked_for_ranks = False
 
     #: What `next()` returns when there is nothing more.
     EMPTY: ClassVar[slice] = slice(-1, -1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import logging
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -93,6 +94,8 @@ class PlannedWorkflow(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[PlannedStage, ...]
     resources: tuple[PlannedComponent, ...]
     drop: tuple[str, ...]
+    #: What the workflow says, or a class defines, and nobody looks at.
+    oversights: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +137,10 @@ def plan(
         facts = _facts(input_filename)
         source = input_filename
         for config in configs:
-            manager = H5FlowManager(config, output.path, source, start, end, mpi=False, output=output)
+            first, last = config is configs[0], config is configs[-1]
+            manager = H5FlowManager(
+                config, output.path, source, start, end, mpi=False, output=output, first=first, last=last
+            )
             try:
                 planned.append(_planned(manager, config, facts))
             finally:
@@ -230,6 +236,7 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
         stages=tuple(planned),
         resources=tuple(resources),
         drop=config.flow.drop,
+        oversights=tuple(each.sentence for each in manager.oversights() if each.level >= logging.WARNING),
     )
 
 

@@ -56,6 +56,7 @@ class DataFile:
         self.drop = tuple(layout.normalise(name) for name in drop)
         self.compression = compression
         self._copied = False
+        self._deleted: set[str] = set()
         #: Held while anything of this object, its datasets' pages included, is looked at or changed.
         self.lock = threading.RLock()
         #: For those who wait for others to let go of something.
@@ -182,6 +183,14 @@ class DataFile:
             for name in self.drop:
                 if name in self.main.file:
                     self.delete(name, carried_out=True)
+
+    def never_there(self) -> list[str]:
+        """List what is to be dropped of which there has been nothing, neither in the file nor in the temporary one."""
+        return [
+            name
+            for name in dict.fromkeys(self.drop)
+            if self.find(name) is None and not any(layout.lies_in(gone, (name,)) for gone in self._deleted)
+        ]
 
     def abandon(self, for_others: bool = False) -> None:
         """Close when nobody is to be told of errors: what can be saved is, the temporary file is gone.
@@ -574,6 +583,7 @@ class DataFile:
         if self.ranks is not None and not carried_out:
             self.ranks.structure(self.delete, name, True)
             return
+        self._deleted.add(name)
         self.flush()
         for dataset in self._datasets_in(found):
             for reference in self.references_of(dataset):

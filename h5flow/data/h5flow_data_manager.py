@@ -527,6 +527,11 @@ class H5FlowDataManager:
         """Have an observer told of all accesses through the manager and its views."""
         self._file.observer = observer
 
+    def never_there(self) -> list[str]:
+        """List what is to be dropped of which the run has seen nothing."""
+        with self._file.lock:
+            return self._file.never_there()
+
     def dangling_references(self) -> list[str]:
         """A sentence for each dataset past whose end a reference that was used points."""
         return self._file.dangling()
