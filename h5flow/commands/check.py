@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> int:
             problems.append(line(error))
         else:
             problems += _missing(documents, configs, found)
-            for sentence in (*_untried(found), *_unsure(documents, configs, found)):
+            for sentence in (*_untried(found), *_overlooked(found), *_unsure(documents, configs, found)):
                 terminal.say(f"h5flow-async: {sentence}")
     if source is not None and not problems and not options.no_references:
         try:
@@ -122,3 +122,8 @@ def _untried(found: Plan) -> Iterator[str]:
         for component in _components(workflow):
             if component.problem:
                 yield f"not wrong, but its init could not be tried without rows: {component.problem}"
+
+
+def _overlooked(found: Plan) -> Iterator[str]:
+    for workflow in found.workflows:
+        yield from (f"not wrong, but {oversight}" for oversight in workflow.oversights)

@@ -93,6 +93,7 @@ def _workflow(workflow: PlannedWorkflow) -> Iterator[str]:
         yield "  ─▶ committer"
     if workflow.drop:
         yield f"  dropped at the end: {', '.join(workflow.drop)}"
+    yield from (f"  note: {oversight}" for oversight in workflow.oversights)
 
 
 def _component(sign: str, component: PlannedComponent) -> Iterator[str]:

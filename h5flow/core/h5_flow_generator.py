@@ -13,6 +13,26 @@ if TYPE_CHECKING:
 __getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI")
 
 
+class _OfRanks:
+    """An attribute that says which rank this is; notes that somebody has asked."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        kept = instance.__dict__
+        kept["asked_for_ranks"] = True
+        if self._name not in kept:
+            # The communicator, which is made on first use.
+            kept[self._name] = vars(Component)[self._name].func(instance)
+        return kept[self._name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self._name] = value
+
+
 class H5FlowGenerator(Component):
     """Yields slices of the dataset `dset_name`; subclasses implement `next()`.
 
@@ -23,6 +43,12 @@ class H5FlowGenerator(Component):
 
     #: Whether the output starts as a copy of the input file.
     copies_input: ClassVar[bool] = False
+
+    rank: Any = _OfRanks()
+    size: Any = _OfRanks()
+    comm: Any = _OfRanks()
+    #: Whether anybody has asked this generator for its rank, the number of ranks, or the communicator.
+    asked_for_ranks = False
 
     #: What `next()` returns when there is nothing more.
     EMPTY: ClassVar[slice] = slice(-1, -1)
@@ -47,7 +73,10 @@ class H5FlowGenerator(Component):
         """Prepare the output file; called once, after the resources' `init`."""
 
     def next(self) -> slice:
-        """The next rows of `dset_name` to process, `EMPTY` when there are none."""
+        """Return the next rows of `dset_name` to process, `EMPTY` when there are none.
+
+        `return next(self.slices)` ends with the iterator; any other `StopIteration`, and `None`, are errors.
+        """
         raise NotImplementedError(f"{type(self).__name__}.next() is not implemented")
 
     def finish(self) -> None:
@@ -57,13 +86,15 @@ class H5FlowGenerator(Component):
         return self
 
     def __next__(self) -> slice:
-        """The next slice. Raises `StopIteration` when all ranks are done. Collective."""
+        """Return the next slice. Raises `StopIteration` when all ranks are done. Collective."""
         try:
             rows = self.next()
-        except StopIteration:
-            # Of an iterator that `next` takes slices from: it says the same, and the other ranks have to know.
-            rows = self.EMPTY
+        except StopIteration as error:
+            from h5flow.runtime.endings import check_end
+
+            check_end(error, self)
+            rows = self.EMPTY  # the other ranks have to know
         all_done = getattr(self.data_manager, "all_done", None)
-        if rows == self.EMPTY and (all_done is None or all_done()):
+        if isinstance(rows, slice) and rows == self.EMPTY and (all_done is None or all_done()):
             raise StopIteration
         return rows

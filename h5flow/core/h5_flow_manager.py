@@ -40,10 +40,12 @@ from h5flow.telemetry.standard import keep_records_told
 from h5flow.telemetry.state import RunState
 from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format_requirements, get_class
 from h5flow.workflow.sizes import parse_size
+from h5flow.workflow.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
+    from h5flow.core.oversights import Oversight
     from h5flow.workflow import ComponentConfig
 
 _log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class H5FlowManager:
     `manager.init()`, `manager.run()`, `manager.finish()`; after a failure call `abandon()`. The output is
     written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
     gives an `output` and publishes it when all workflows of a job are done. With a `provenance` the file says what
-    made it; `last` is whether this is the last workflow of the job.
+    made it; `first` and `last` are whether this is the first and the last workflow of the job.
     """
 
     def __init__(
@@ -82,10 +84,15 @@ class H5FlowManager:
         comm: Intracomm | None = None,
         provenance: Provenance | None = None,
         last: bool = True,
+        first: bool = True,
     ) -> None:
         self.config = _checked(config)
         self._provenance = provenance
         self._last = last
+        # Later workflows have the output as their input, and positions may be meant for any of them.
+        self._given: dict[str, Any] = {"input_filename": input_filename if first else None}
+        if first and last:
+            self._given |= {"start_position": start_position, "end_position": end_position}
         self.done = Done()
         self._drop = list(drop or [])
         self._compression = compression
@@ -175,6 +182,7 @@ class H5FlowManager:
             runtime = self.config.runtime
             names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
             self.data_manager.ranks.watch_stalls(names, runtime.stall_warning, runtime.stall_abort)
+            self.data_manager.ranks.strict = runtime.strict
         self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
 
     def configure_resources(
@@ -249,7 +257,10 @@ class H5FlowManager:
         self.stages = [stage for stage, _, _ in self._stages]
 
     def init(self) -> None:
-        """Call `init` of resources, generator and stages, in this order."""
+        """Call `init` of resources, generator and stages, in this order; before, tell what nobody looks at."""
+        if self.data_manager.rank == 0:
+            for oversight in self.oversights():
+                _log.log(oversight.level, "%s", oversight.sentence)
         if self._provenance is not None:
             found = [
                 record_of(ROLES[base], section.key, class_of(section, base)) for section, base in sections(self.config)
@@ -257,7 +268,33 @@ class H5FlowManager:
             self._provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
         for _, _, begin in self.components():
             begin()
+        self._tell_of_ranks()
         self.data_manager.settle()
+
+    def _tell_of_ranks(self) -> None:
+        """Tell a generator on several ranks that has asked for none of them: each of them makes the same slices."""
+        dm, kind = self.data_manager, type(self.generator)
+        if dm.rank or dm.size == 1 or self.generator.asked_for_ranks:
+            return
+        from h5flow.core.oversights import knows_ranks
+
+        if not knows_ranks(kind):
+            _log.warning(
+                "%s on %d ranks doesn't look at self.rank, self.size or self.comm: each rank makes all slices, and"
+                " everything is there %d times; have each rank take every self.size-th from self.rank on",
+                self._generator_where,
+                dm.size,
+                dm.size,
+            )
+
+    def oversights(self) -> list[Oversight]:
+        """List what the workflow file says, the run is given or a class defines, and nobody looks at."""
+        from h5flow.core.oversights import given_positions, oversights
+
+        resources = [resource for resource, _ in self._resources]
+        generators = [] if self.config.generator is None else [self.generator]
+        components: list[Component] = [*resources, *generators, *self.stages]
+        return oversights(self.config, map(type, components), given_positions(self._given))
 
     def components(self) -> Iterator[tuple[Component, Where, Callable[[], None]]]:
         """Resources, generator and stages: each with where it is from, and what calls its `init`."""
@@ -404,6 +441,8 @@ class H5FlowManager:
         for resource, where in self._resources:
             self._together(AFTER, None, where, resource, resource.finish, source)
         first = self.data_manager.rank == 0
+        if first:
+            self._tell_of_drops()
         if self.config.runtime.strict and first and (dangling := self.data_manager.dangling_references()):
             raise InvalidReference(f"output '{self.data_manager.filepath}': {'; '.join(dangling)}")
         if self._provenance is not None:
@@ -415,6 +454,13 @@ class H5FlowManager:
         self._teller.end(self.done, {} if ranks is None else ranks.coordination.waited)
         if self._publishes and first:
             self._output.publish()
+
+    def _tell_of_drops(self) -> None:
+        """Tell of what is to be dropped and never was."""
+        for name in self.data_manager.never_there():
+            paths = [path.strip("/") for path in self.data_manager.paths()]
+            known = [path.removesuffix("/data") for path in paths if path.endswith("/data")]
+            _log.warning("'%s' is to be dropped, but there is no such dataset%s", name, did_you_mean(name, known))
 
     def abandon(self) -> None:
         """Close the files after a failure; the output keeps the name `<output_filename>.partial`."""

@@ -101,6 +101,7 @@ def run_workflows(
                         comm=comm,
                         provenance=provenance,
                         last=last,
+                        first=number == 1,
                     )
                     counts.append(_run(manager))
                 # Not the working file's name: components look at how it ends, look it up in tables and store it. One

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import logging
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from h5flow.core.component import Component
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.data import H5FlowDataManager
 from h5flow.data.inspection import FileFacts, inspected
-from h5flow.data.layout import is_reference
+from h5flow.data.layout import is_reference, normalise
 from h5flow.data.output_file import OutputFile
 from h5flow.data.storage.choice import compressed_dataset, why_not_parallel
 from h5flow.data.storage.likeness import new_likeness
@@ -93,6 +94,8 @@ class PlannedWorkflow(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[PlannedStage, ...]
     resources: tuple[PlannedComponent, ...]
     drop: tuple[str, ...]
+    #: What the workflow says, or a class defines, and nobody looks at.
+    oversights: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +133,10 @@ def plan(
         facts = _facts(input_filename)
         source = input_filename
         for config in configs:
-            manager = H5FlowManager(config, output.path, source, start, end, mpi=False, output=output)
+            first, last = config is configs[0], config is configs[-1]
+            manager = H5FlowManager(
+                config, output.path, source, start, end, mpi=False, output=output, first=first, last=last
+            )
             try:
                 planned.append(_planned(manager, config, facts))
             finally:
@@ -186,7 +192,7 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
         config.runtime.queues,
         config.runtime.queue_depth == "auto",
     )
-    source = manager.generator.dset_name
+    source = normalise(manager.generator.dset_name)
     rows, chunk = _rows(manager)
     if not rows and (facts is None or source not in {dataset.path for dataset in facts.datasets}):
         rows = None  # a workflow before will make them
@@ -226,6 +232,7 @@ def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | 
         stages=tuple(planned),
         resources=tuple(resources),
         drop=config.flow.drop,
+        oversights=tuple(each.sentence for each in manager.oversights() if each.level >= logging.WARNING),
     )
 
 
@@ -355,7 +362,7 @@ class _Needs:
 
     def _chain(self, requirement: Requirement) -> list[str]:
         """The datasets from the source on; those that don't refer to it are read at the same rows."""
-        path = list(requirement.path)
+        path = [normalise(name) for name in requirement.path]
         if self._file.reference(self._source, path[0]) is not None:
             path.insert(0, self._source)
         return path

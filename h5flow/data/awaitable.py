@@ -51,8 +51,8 @@ class AwaitableDataManager:
         return await _made(lambda: self._data_manager.attr_exists(name, key))
 
     async def get_attrs(self, name: str) -> dict[str, Any]:
-        """The attributes of a dataset's group."""
-        return await _made(lambda: self._data_manager.get_attrs(name))
+        """A copy of the attributes of a dataset's group."""
+        return await _made(lambda: dict(self._data_manager.get_attrs(name)))
 
     async def get_dset(self, dataset_name: str) -> h5py.Dataset:
         """The dataset; what is done with it blocks, so better `read` it."""

@@ -63,6 +63,7 @@ class DataFile:
         self.drop = tuple(layout.normalise(name) for name in drop)
         self.compression = compression
         self._copied = False
+        self._deleted: set[str] = set()
         #: Held while anything of this object, its datasets' pages included, is looked at or changed.
         self.lock = threading.RLock()
         #: For those who wait for others to let go of something.
@@ -192,6 +193,14 @@ class DataFile:
             for name in self.drop:
                 if self.main.find(name) is not None:
                     self.delete(name, carried_out=True)
+
+    def never_there(self) -> list[str]:
+        """List what is to be dropped of which there has been nothing, neither in the file nor in the temporary one."""
+        return [
+            name
+            for name in dict.fromkeys(self.drop)
+            if self.find(name) is None and not any(layout.lies_in(gone, (name,)) for gone in self._deleted)
+        ]
 
     def abandon(self, for_others: bool = False) -> None:
         """Close when nobody is to be told of errors: what can be saved is, the temporary file is gone.
@@ -360,6 +369,26 @@ class DataFile:
                 if not all(observer.exists(path, found is not None) for path in paths):
                     return None
             return found
+
+    def lookups(self, path: str, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+        """The pairs at a path and the region table of one of their columns, where other ranks write to them as well.
+
+        `counts` says that it matters how many rows there are. `None` where the pairs by themselves tell all.
+        """
+        if self.ranks is None or not layout.is_reference(path):
+            return None
+        parent, _, child = path[1 : -len("/ref")].partition("/ref/")
+        with self.lock:
+            reference = self.reference(parent, child)
+            if reference is None or reference.pairs.path != path:
+                return None
+            pairs = self.shared(path, lookup=True)
+            regions = self.shared(reference.regions[column].path, lookup=True)
+        if pairs is None or regions is None:
+            return None
+        if counts:
+            regions.length  # noqa: B018 - which rows are meant depends on it
+        return pairs, regions
 
     def _known_reference(self, one: str, other: str) -> Reference | None:
         key = (one, other)
@@ -612,6 +641,7 @@ class DataFile:
         if self.ranks is not None and not carried_out:
             self.ranks.structure(self.delete, name, True)
             return
+        self._deleted.add(name)
         self.flush()
         for dataset in self._datasets_in(name, found):
             for reference in self.references_of(dataset, everywhere=True):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data import layout
-from h5flow.data.selection import Indices, RowSelection, rows_of
+from h5flow.data.selection import Indices, RowSelection, counts_from_start, rows_of
 from h5flow.data.stored_references import data_of
 from h5flow.errors import DanglingReference, DataMismatch
 
@@ -79,8 +79,7 @@ def dereference(
 
     Raises `RowsOutOfRange` for rows that don't exist, `DanglingReference` for children that `data` doesn't have.
     """
-    pairs = _pairs(ref)
-    regions = None if region is None else _source(region)
+    pairs, regions = _tables(sel, ref, region, ref_direction[0])
     rows = rows_of(sel, _selectable(sel, ref, pairs, regions, ref_direction[0]), "the parent", beyond=True)
     left_out = _left_out(mask, len(rows))
     counts, children = children_of(rows, pairs, regions, ref_direction, stored_order=not as_masked)
@@ -111,8 +110,7 @@ def dereference_chain(
     children: Indices = np.empty(0, np.int64)
     stored = np.dtype(np.int64)
     for level, (ref, region, direction) in enumerate(zip(refs, tables, directions, strict=True)):
-        pairs = _pairs(ref)
-        source = None if region is None else _source(region)
+        pairs, source = _tables(sel if level == 0 else slice(0, 0), ref, region, direction[0])
         if level == 0:
             length = _selectable(sel, ref, pairs, source, direction[0])
             rows = rows_of(sel, length, "the parent", beyond=True)
@@ -370,6 +368,20 @@ def _pairs(ref: Any) -> RowSource:
     if len(pairs.shape) != 2 or pairs.shape[1] < 2:
         raise DataMismatch(f"references are pairs of row numbers, of shape (K, 2), not {pairs.shape}")
     return pairs
+
+
+def _tables(sel: Any, ref: Any, region: Any, column: int) -> tuple[RowSource, RowSource | None]:
+    """The pairs and the region table to follow.
+
+    Of what several ranks write, a rank knows the references of a row by the region that was brought with it. So it
+    looks there without a `region` as well, and finds the same.
+    """
+    if hasattr(ref, "lookups") and (region is None or hasattr(region, "lookups")):
+        found = ref.lookups(column, not counts_from_start(sel))
+        if found is not None:
+            pairs, regions = found
+            return pairs, regions if region is None else _source(region)
+    return _pairs(ref), None if region is None else _source(region)
 
 
 def _source(rows: Any) -> RowSource:

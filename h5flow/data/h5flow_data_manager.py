@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from h5flow import mpi
 from h5flow.data import layout
+from h5flow.data.attributes import GroupAttributes
 from h5flow.data.awaitable import AwaitableDataManager
-from h5flow.data.casting import as_values, fit, mismatch
+from h5flow.data.casting import Unfit, as_values, check_fields, fit, mismatch
 from h5flow.data.data_file import DataFile
 from h5flow.data.dereferencing import dereference_chain
 from h5flow.data.handles import BufferedDataset, BufferedFile, buffered
@@ -25,8 +26,8 @@ from h5flow.data.observer import Observer
 from h5flow.data.output_file import OutputFile
 from h5flow.data.pages import PagedDataset
 from h5flow.data.references import Reference, checked_pairs
-from h5flow.data.selection import needed_rows, writable_bounds
-from h5flow.data.shared import SharedDataset, counts_from_start
+from h5flow.data.selection import counts_from_start, needed_rows, writable_bounds
+from h5flow.data.shared import SharedDataset
 from h5flow.data.storage.choice import Kind, choose
 from h5flow.data.storage.mpio import stand_in_for_mpio
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
@@ -226,13 +227,17 @@ class H5FlowDataManager:
             found = self._find(layout.normalise(name), attributes=True)
             return found is not None and key in found.attrs
 
-    def get_attrs(self, name: str) -> dict[str, Any]:
-        """The attributes of a dataset's group. Raises `NotInFile`."""
+    def get_attrs(self, name: str) -> h5py.AttributeManager:
+        """Return the attributes of a dataset's group, live as h5py's: assigning to them is `set_attrs`, and collective.
+
+        Raises `NotInFile`; assigning raises `FileError` where the file is open for reading only.
+        """
+        path = layout.normalise(name)
         with self._file.lock:
-            found = self._find(layout.normalise(name), attributes=True)
+            found = self._find(path, attributes=True)
             if found is None:
                 raise NotInFile(f"group '{name}' isn't in '{self.filepath}'")
-            return dict(found.attrs)
+            return GroupAttributes(found, path, self._file, self._check_writable, self._lease)
 
     def _find(self, path: str, attributes: bool = False, asked: bool = False) -> h5py.HLObject | None:
         """What lies at a path, if it is to be seen; with `attributes`, they are going to be read."""
@@ -329,7 +334,8 @@ class H5FlowDataManager:
         """Make room for rows, which hold zeros at first. Collective.
 
         For a number: so many new rows at the end; their slice is returned. For a slice, or rows by number:
-        at least as many rows as they need; `spec` is returned.
+        at least as many rows as they need; `spec` is returned. What selects nothing, such as `slice(30, 20)`, needs
+        none.
         """
         self._check_writable(f"reserve rows of dataset '{dataset_name}'")
         dataset = self._file.dataset(layout.normalise(dataset_name))
@@ -351,7 +357,9 @@ class H5FlowDataManager:
     def write_data(self, dataset_name: str, spec: Any, data: Any) -> None:
         """Write rows that exist; `data` is broadcast to them as numpy does.
 
-        Raises `RowsOutOfRange` for rows past the end, `DataMismatch` for data of another shape or type.
+        Records are written by the names of their fields, in any order of these. Fractions are cut off where integers
+        are stored, with a warning once per dataset. Raises `RowsOutOfRange` for rows past the end, `DataMismatch` for
+        data of another shape or with other fields, and for values that the type of the dataset can't hold.
         """
         self._check_writable(f"write to dataset '{dataset_name}'")
         dataset = self._file.dataset(layout.normalise(dataset_name))
@@ -363,7 +371,7 @@ class H5FlowDataManager:
         else:
             rows = dataset.select(spec)
             start, stop, indices = rows.start, rows.stop, rows.indices
-        if indices is None and not dataset.has(stop - 1):
+        if indices is None and stop > start and not dataset.has(stop - 1):
             raise RowsOutOfRange(
                 f"dataset '{dataset_name}' has {dataset.length} rows, rows {start}:{stop} are not reserved"
             )
@@ -373,13 +381,17 @@ class H5FlowDataManager:
     def _write(self, dataset: SharedDataset, start: int, count: int, indices: Array | None, data: Any) -> None:
         shape = (count, *dataset.row_shape)
         rows = f"{start}:{start + count}" if indices is None else f"[{count} row numbers]"
-        if not dataset.rows.buffered:
-            self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, data)
-            return
         try:
+            if not dataset.rows.buffered:
+                if isinstance(data, np.ndarray) and dataset.dtype.names is not None:
+                    check_fields(data.dtype, dataset.dtype)
+                self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, data)
+                return
             values = as_values(data, dataset.dtype)
-            fitted = fit(values, dataset.dtype, shape)
-        except (ValueError, TypeError) as error:
+            fitted = fit(values, dataset.dtype, shape, dataset.cut)
+        except Unfit as error:
+            raise DataMismatch(f"dataset '{dataset.name}', rows {rows}: {error}") from error
+        except (ValueError, TypeError, OverflowError) as error:
             raise mismatch(dataset.name, rows, np.asarray(data), dataset.dtype, shape) from error
         if not count:
             return
@@ -470,14 +482,14 @@ class H5FlowDataManager:
             return self._object(args)
         if not isinstance(args, tuple | list) or not args or not isinstance(args[0], str):
             raise UsageError(f"expected dm[path], dm[name, rows] or dm[name, name, …, rows], got dm[{args!r}]")
-        names = [layout.normalise(arg) for arg in args if isinstance(arg, str)]
+        names = [arg for arg in args if isinstance(arg, str)]
         selections = args[len(names) :]
         if len(selections) > 1 or not all(isinstance(arg, str) for arg in args[: len(names)]):
             raise UsageError(f"expected dm[name, …, rows] with one selection at the end, got dm[{args!r}]")
         if len(names) == 1 and not selections:
             return self.get_dset(names[0])
         if len(names) == 1:
-            return self._file.dataset(names[0]).selected(selections[0])
+            return self._file.dataset(layout.normalise(names[0])).selected(selections[0])
         return self.walk(names, selections[0] if selections else slice(None))
 
     def walk(self, names: list[str], selection: Any, indices_only: bool = False) -> np.ma.MaskedArray[Any, Any]:
@@ -485,10 +497,11 @@ class H5FlowDataManager:
 
         Raises `NotInFile` where two neighbours aren't joined.
         """
+        names = [layout.normalise(name) for name in names]
         references = [self._reference(one, other) for one, other in itertools.pairwise(names)]
         directions = [reference.direction(name) for reference, name in zip(references, names, strict=False)]
         with self._file.lock:
-            pairs = [self._shared(reference.pairs) for reference in references]
+            pairs = [self._shared(reference.pairs, lookup=True) for reference in references]
             regions = [
                 self._shared(reference.regions[direction[0]], lookup=True)
                 for reference, direction in zip(references, directions, strict=True)
@@ -555,6 +568,11 @@ class H5FlowDataManager:
     def observe(self, observer: Observer | None) -> None:
         """Have an observer told of all accesses through the manager and its views."""
         self._file.observer = observer
+
+    def never_there(self) -> list[str]:
+        """List what is to be dropped of which the run has seen nothing."""
+        with self._file.lock:
+            return self._file.never_there()
 
     def dangling_references(self) -> list[str]:
         """A sentence for each dataset past whose end a reference that was used points."""

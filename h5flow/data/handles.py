@@ -20,11 +20,12 @@ import h5py
 import numpy as np
 
 from h5flow.data import layout
+from h5flow.data.casting import Unfit, as_values, convert
 from h5flow.data.selection import Indices
 from h5flow.data.shared import SharedDataset
 from h5flow.data.storage.links import reading
 from h5flow.data.storage.opening import Writes, writing
-from h5flow.errors import UsageError
+from h5flow.errors import DataMismatch, UsageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -40,6 +41,10 @@ class Owner(Protocol):
 
     def shared(self, path: str) -> SharedDataset | None:
         """The dataset at an absolute path, with its buffer."""
+        ...
+
+    def lookups(self, path: str, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+        """The pairs at a path, and their region table, where other ranks write to them as well."""
         ...
 
     def flush(self) -> None:
@@ -167,6 +172,10 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         """The given rows (ascending, without repeats) as an array."""
         return self._rows.take(rows)
 
+    def lookups(self, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+        """Of references that other ranks write as well: the pairs and a region table, as names are followed."""
+        return self._owner.lookups(self._rows.path, column, counts)
+
     @property
     def attrs(self) -> h5py.AttributeManager:
         """The attributes of the dataset itself."""
@@ -221,6 +230,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def __setitem__(self, args: Any, value: Any) -> None:
         rows, rest, names = self._parts(args)
+        value = self._fitting(names, value)
         if self._elsewhere:
             self._assign(rows, rest, names, value)
             return
@@ -239,6 +249,33 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
             if len(chosen):
                 super().__setitem__((explicit, *rest, *names), value)
 
+    def _fitting(self, names: list[str], value: Any) -> Any:
+        """A value as the type of the rows, or of the field, that it is written to. Raises `DataMismatch`.
+
+        Records may have some of the fields only, as h5py allows.
+        """
+        dtype = self.dtype
+        if (
+            dtype.hasobject
+            or dtype.subdtype is not None
+            or len(names) > 1
+            or (names and names[0] not in (dtype.names or ()))
+        ):
+            return value
+        if names:
+            dtype = dtype[names[0]].base
+        try:
+            values = as_values(value, dtype)
+            given = values.dtype.names
+            if given and dtype.names and set(given) < set(dtype.names):
+                dtype = np.dtype([(name, dtype[name]) for name in given])
+            converted = convert(values, dtype, self._rows.cut)
+        except Unfit as error:
+            raise DataMismatch(f"dataset '{self._rows.name}': {error}") from error
+        except OverflowError as error:
+            raise DataMismatch(f"dataset '{self._rows.name}': {error}, which type {dtype} can't hold") from error
+        return value if converted is None else converted
+
     def _assign(self, rows: Any, rest: list[Any], names: list[str], value: Any) -> None:
         """Write as h5py does: rows that are elsewhere are read, changed here, and written whole."""
         if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
@@ -249,6 +286,11 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         indices = np.arange(chosen.start, chosen.stop) if chosen.indices is None else chosen.indices
         values = self._rows.take(indices)
         at = (0 if isinstance(rows, int | np.integer) else slice(None), *rest)
+        given = value.dtype.names if isinstance(value, np.ndarray) else None
+        if not names and given and set(given) < set(values.dtype.names or ()):
+            names = [*given]
+            if len(names) == 1:
+                value = value[names[0]]
         if len(names) == 1:
             values[names[0]][at] = value
         else:
@@ -276,6 +318,8 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def write_direct(self, source: Any, source_sel: Any = None, dest_sel: Any = None) -> None:
         """Write from an existing array, as h5py does."""
+        if isinstance(source, np.ndarray):
+            self._fitting([], source)
         if self._elsewhere:
             self[... if dest_sel is None else dest_sel] = source[... if source_sel is None else source_sel]
             return

@@ -18,10 +18,11 @@ ref_dtype = np.dtype("u4")
 
 
 def normalise(name: str) -> str:
-    """The one spelling of a path inside a file: no outer and no doubled slashes; the root is empty."""
-    if name and name[0] != "/" and name[-1] != "/" and "//" not in name:
+    """Return the one spelling of a path inside a file: no outer or doubled slashes, no `.`; the root is empty."""
+    if name and name[0] != "/" and name[-1] not in "/." and "//" not in name and "./" not in name:
         return name
-    return "/".join(part for part in name.split("/") if part)
+    # As HDF5 reads it; "hits.", which ends in a dot, is a name.
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def data_path(name: str) -> str:

@@ -37,6 +37,10 @@ class Lease:
         """The dataset at an absolute path, with its buffer."""
         return self._file.shared(path)
 
+    def lookups(self, path: str, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+        """The pairs at a path, and their region table, where other ranks write to them as well."""
+        return self._file.lookups(path, column, counts)
+
     def flush(self) -> None:
         """Bring the file up to date."""
         self._file.flush()

@@ -55,6 +55,8 @@ class PagedDataset:
         self.of_others = RowRanges()
         #: What ranks have to agree on before changes are made.
         self.pending: list[Any] = []
+        #: Whether it has been told that fractions are cut off.
+        self.told_of_cut = False
         #: Why the dataset can't be used any more.
         self.gone = ""
         self.cache = cache

@@ -138,6 +138,8 @@ class ParallelRanks(Ranks):
 
     def _change(self, closed: Round, own: Callable[[], Any] | None) -> Any:
         """Change the structure, as the first rank that asks for it wants to have it."""
+        if self.set_what_all_want(closed):
+            return None
         name, packed = _joined(closed)[0]
         if packed is None and own is not None:
             return own()

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from h5flow import mpi
+from h5flow.data.agreement import Difference, agreed
+from h5flow.data.layout import lies_in
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PagedDataset
 from h5flow.data.reference_tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage, leads
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
-from h5flow.errors import H5FlowError, NotInFile
+from h5flow.errors import DataMismatch, H5FlowError, NotInFile
 from h5flow.ranks import Coordination, Round, duplicates, packed, unpacked
 from h5flow.ranks.parting import is_waited_for, parties
 from h5flow.telemetry import emit
@@ -38,6 +40,12 @@ COMMUNICATOR = "a communicator of a component's own"
 FENCE = "what all ranks have written"
 _LOOP = "the end of the loop"
 _STOP = "the end that was asked for"
+
+#: The group in which a job is recorded, each rank as it sees it.
+_RECORD = "h5flow"
+_SAME_FOR_ALL = "give all ranks the same value, as of self.comm.allreduce(count) in finish"
+
+_log = logging.getLogger(__name__)
 
 
 class RankedFile(Protocol):
@@ -58,6 +66,10 @@ class RankedFile(Protocol):
 
     def regions_of(self, name: str) -> list[RegionTable]:
         """The region tables that have as many rows as a dataset."""
+        ...
+
+    def set_attributes(self, path: str, attributes: dict[str, Any], carried_out: bool = False) -> None:
+        """Set attributes of a group."""
         ...
 
     def flush(self) -> None:
@@ -83,6 +95,9 @@ class Ranks:
         self._original: str | None = None
         self.failed = False
         parties.append(self)
+        #: Whether it is an error that ranks set an attribute to different values.
+        self.strict = False
+        self._told: set[tuple[str, str]] = set()
         #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
         self.stopping = False
         #: Called when another rank has been asked to stop.
@@ -254,6 +269,8 @@ class Ranks:
         """Do what the ranks have agreed on; the lock is held."""
         calls = closed.calls
         if closed.resource == STRUCTURE:
+            if self.set_what_all_want(closed):
+                return None
             if own is not None:
                 return own()
             name, arguments = next(call for call in calls if call is not None)
@@ -270,6 +287,36 @@ class Ranks:
             self.refresh({path for changed, _ in calls for path in changed})
             return None
         return self._grow(closed)
+
+    def set_what_all_want(self, closed: Round) -> bool:
+        """Set the attributes of a round in which ranks want different ones; says whether it is such a round.
+
+        The lowest rank's value is kept, with a warning; raises `DataMismatch` instead where that is an error.
+        """
+        calls = {rank: call for rank, call in enumerate(closed.calls) if call is not None}
+        packs = {rank: pack for rank, (name, pack) in calls.items() if name == "set_attributes" and pack is not None}
+        if len(packs) < len(calls) or len(set(packs.values())) < 2:
+            return False
+        wishes = {rank: unpacked(pack, "set_attrs")[:2] for rank, pack in packs.items()}
+        if any(lies_in(path, (_RECORD,)) for path, _ in wishes.values()):
+            return False
+        merged, differences = agreed(wishes)
+        for difference in differences:
+            self._tell(difference, taking_part=self.rank in wishes)
+        if differences and self.strict:
+            return True
+        for path, attributes in merged.items():
+            self.file.set_attributes(path, attributes, True)
+        return True
+
+    def _tell(self, difference: Difference, *, taking_part: bool) -> None:
+        if self.strict:
+            if taking_part:
+                raise DataMismatch(f"{difference}; {_SAME_FOR_ALL}")
+            return
+        if self.rank == 0 and (difference.path, difference.name) not in self._told:
+            self._told.add((difference.path, difference.name))
+            _log.warning("%s; that of rank %d is kept: %s", difference, difference.kept, _SAME_FOR_ALL)
 
     def _grow(self, closed: Round) -> int:
         rows, counts, new = self.growth(closed)

@@ -18,16 +18,16 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class PairTable(PagedDataset):
-    """References, of which other ranks append some: those that haven't come yet lead nowhere."""
+    """References, of which other ranks append some.
+
+    Who reads them row by row gets those as well. Who follows regions gets others' references for others' rows, with
+    the regions of these; other references that lie between, and haven't come yet, lead nowhere.
+    """
 
     @cached_property
     def fill(self) -> Any:
         """What a row holds before it is written."""
         return np.iinfo(self.dtype).max if self.cache.others else super().fill
-
-    def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
-        """Never: others' references are of interest for others' rows only, and brought with the regions of those."""
-        return False
 
     def _page(self, number: int, overwritten: bool = False) -> Page:
         new = number not in self._pages

@@ -57,6 +57,17 @@ def rows_of(selection: Any, length: int, what: str = "dataset", beyond: bool = F
     return RowSelection(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else RowSelection(0, 0, rows)
 
 
+def counts_from_start(selection: Any) -> bool:
+    """Whether a selection means the same rows however many there are, if it has them."""
+    if isinstance(selection, slice):
+        bounds = (selection.start or 0, -1 if selection.stop is None else selection.stop)
+        return all(bound >= 0 for bound in bounds) and selection.step in (None, 1)
+    if isinstance(selection, bool | np.bool_):
+        return False
+    rows = np.asarray(selection)
+    return rows.dtype.kind in "iu" and bool(rows.size) and bool(rows.min() >= 0)
+
+
 def writable_bounds(rows: slice, length: int) -> tuple[int, int]:
     """Start and stop of a slice of rows that are to be written; the stop isn't cut at `length`."""
     start = 0 if rows.start is None else rows.start
@@ -67,19 +78,28 @@ def writable_bounds(rows: slice, length: int) -> tuple[int, int]:
 
 
 def needed_rows(name: str, spec: Any, length: int) -> tuple[int, int]:
-    """The first row of `spec`, and how many rows a dataset of `length` rows must have to hold it."""
+    """The first row of `spec`, and how many rows a dataset of `length` rows must have to hold it.
+
+    Slices are read as numpy reads them, one without a stop ends at the end; what selects nothing needs nothing.
+    """
     if isinstance(spec, slice):
+        if spec.step == 0:
+            raise DataMismatch(f"dataset '{name}': rows can't be reserved in steps of 0")
+        if spec.step is not None and spec.step < 0:
+            last = length if spec.start is None else max(length, spec.start + 1)
+            rows = range(*spec.indices(last))
+            return (rows[-1], max(length, rows[0] + 1)) if rows else (length, length)
         start, stop = writable_bounds(spec, length)
-        return start, max(length, stop)
+        return (start, max(length, stop)) if start < stop else (length, length)
     if isinstance(spec, list | tuple) and any(isinstance(item, slice) for item in spec):
         firsts, lengths = zip(*(needed_rows(name, item, length) for item in spec), strict=True)
         return min(firsts), max(lengths)
-    rows = np.asarray(spec)
-    if rows.dtype == bool or not (rows.size == 0 or np.issubdtype(rows.dtype, np.integer)):
+    numbers = np.asarray(spec)
+    if numbers.dtype == bool or not (numbers.size == 0 or np.issubdtype(numbers.dtype, np.integer)):
         raise DataMismatch(f"dataset '{name}': rows are reserved by number, slice or row numbers, not by {spec!r}")
-    if rows.size and rows.min() < 0:
-        raise RowsOutOfRange(f"dataset '{name}': can't reserve row {rows.min()}")
-    return (int(rows.min()), max(length, int(rows.max()) + 1)) if rows.size else (length, length)
+    if numbers.size and numbers.min() < 0:
+        raise RowsOutOfRange(f"dataset '{name}': can't reserve row {numbers.min()}")
+    return (int(numbers.min()), max(length, int(numbers.max()) + 1)) if numbers.size else (length, length)
 
 
 def _of_slice(selection: slice, length: int, beyond: bool) -> RowSelection:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
+from h5flow.data.casting import Cut
 from h5flow.data.observer import Observer
 from h5flow.data.pages import PagedDataset
-from h5flow.data.reference_tables import RegionTable
-from h5flow.data.selection import Indices, RowSelection, rows_of
+from h5flow.data.reference_tables import PairTable, RegionTable
+from h5flow.data.selection import Indices, RowSelection, counts_from_start, rows_of
 from h5flow.errors import Gone, RowsOutOfRange
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_log = logging.getLogger(__name__)
 
 
 class Ranks(Protocol):
@@ -54,7 +58,8 @@ class SharedDataset:
     """The rows of a dataset. All methods may be called from any thread.
 
     An observer is told of each access, may let it wait, and may hide rows that have been appended. As a
-    `lookup`, a table is read to find positions in another one, where the observer hides what is too new.
+    `lookup`, tables are read to follow references: a region table to find positions in another one, where the observer
+    hides what is too new, and pairs at such positions, for which regions have brought what there is of other ranks.
     """
 
     def __init__(self, rows: PagedDataset, sharing: Sharing, lookup: bool = False) -> None:
@@ -65,7 +70,8 @@ class SharedDataset:
         self.row_shape = rows.row_shape
         self._sharing = sharing
         self._lock = sharing.lock
-        self._lookup = lookup
+        self._lookup = lookup and isinstance(rows, RegionTable)
+        self._brings = not (lookup and isinstance(rows, PairTable))
         self._rows_of = rows.of.path if isinstance(rows, RegionTable) else rows.path
         if sharing.observer is not None and self._rows_of != rows.path:
             sharing.observer.same_rows(rows.path, self._rows_of)
@@ -196,7 +202,7 @@ class SharedDataset:
     def _bring(self, rows: tuple[int, int] | Indices) -> bool:
         """See what other ranks have written to `rows`, if they have reserved any of them; says whether they have."""
         ranks = self._sharing.ranks
-        if ranks is None:
+        if ranks is None or not self._brings:
             return False
         with self._lock:
             if not self.rows.is_of_others(rows):
@@ -279,6 +285,22 @@ class SharedDataset:
                 self.changing(indices)
             self.rows.update(indices, values)
 
+    @property
+    def cut(self) -> Cut | None:
+        """Who is to be told that a value loses its fraction, `None` where that has been told."""
+        return None if self.rows.told_of_cut else self._tell_of_cut
+
+    def _tell_of_cut(self, field: str, value: Any, cut: Any) -> None:
+        self.rows.told_of_cut = True
+        what = f"dataset '{self.name}'" + (f", field '{field}'" if field else "")
+        _log.warning(
+            "%s holds integers: %s is cut to %s, and others may be (this is said once); write rounded values,"
+            " as of np.rint, or make it of a type such as 'f8'",
+            what,
+            value,
+            cut,
+        )
+
     @contextlib.contextmanager
     def _writing(self, size: int) -> Iterator[None]:
         """With the lock, which isn't let go between the note that rows are written and their writing."""
@@ -298,14 +320,3 @@ class SharedDataset:
         observer = self._sharing.observer
         if observer is not None:
             observer.update(self.path, rows)
-
-
-def counts_from_start(selection: Any) -> bool:
-    """Whether a selection means the same rows however many there are, if it has them."""
-    if isinstance(selection, slice):
-        bounds = (selection.start or 0, -1 if selection.stop is None else selection.stop)
-        return all(bound >= 0 for bound in bounds) and selection.step in (None, 1)
-    if isinstance(selection, bool | np.bool_):
-        return False
-    rows = np.asarray(selection)
-    return rows.dtype.kind in "iu" and bool(rows.size) and bool(rows.min() >= 0)

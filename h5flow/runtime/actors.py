@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from h5flow.data import H5FlowDataManager
 from h5flow.data.awaitable import off_loop
 from h5flow.runtime.batches import CHEAP
-from h5flow.runtime.components import Generator
+from h5flow.runtime.components import ENDED, Generator, awaited_slice
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.flight import Flight
 from h5flow.runtime.mailbox import Closed, Mailbox
@@ -73,7 +73,7 @@ class Generating:
         self._scene = Scene(0)
         self._number = flight.tracer.hazards.next_number
         self._ended = False
-        self._iterator: Iterator[slice] | None = None
+        self._iterator: Iterator[object] | None = None
         self._relay: Relay | None = None
         self._finished: Mailbox[Parcel] | None = None
 
@@ -152,14 +152,14 @@ class Generating:
                 try:
                     if own_draws:
                         with flight.randomness.of(self._where.component, self._number):
-                            rows = next(self._iterator, None)
+                            rows = next(self._iterator, ENDED)
                     else:
-                        rows = next(self._iterator, None)
+                        rows = next(self._iterator, ENDED)
                 except BaseException as error:
                     locate(error, self._where)
                     raise
                 flight.draws.look(self._where.component)
-                if rows is None:
+                if rows is ENDED:
                     self._ended = True
                     break
                 ready.append(self._begun(rows, started, time.perf_counter()))
@@ -173,8 +173,8 @@ class Generating:
             self._ended = True
             return
         self._flight.tracer.asking(self._number)
-        rows = await _on_loop(self._scene, self._generator.next, (), self._where, self.worker, self._flight)
-        if rows == self._generator.EMPTY and await self._all_done(stopping=False):
+        rows = await _on_loop(self._scene, awaited_slice, (self._generator,), self._where, self.worker, self._flight)
+        if isinstance(rows, slice) and rows == self._generator.EMPTY and await self._all_done(stopping=False):
             self._ended = True
         else:
             await self._hand_on([self._begun(rows, started, time.perf_counter())])

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from h5flow.data import H5FlowDataManager
-from h5flow.runtime.components import Generator
+from h5flow.runtime.components import ENDED, Generator, awaited_slice
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Moment
 from h5flow.runtime.loading import RequirementLoader
@@ -65,7 +65,7 @@ def run_slices(
             except BaseException as error:
                 locate(error, generator_where)
                 raise
-            if rows is None:
+            if rows is ENDED:
                 return
             item = Slice(number, checked_slice(rows, generator_where))
             acting.rows = item.rows
@@ -108,14 +108,14 @@ def run_slices(
 def next_slice(
     generator: Generator, runner: asyncio.Runner | None, data_manager: H5FlowDataManager
 ) -> Callable[[], object]:
-    """A function that gives what the generator yields next, `None` at the end."""
+    """A function that gives what the generator yields next, `ENDED` at the end."""
     if runner is not None and inspect.iscoroutinefunction(generator.next):
-        following: Callable[[], Any] = generator.next
 
         def awaited() -> object:
-            rows: object = runner.run(following(), context=contextvars.copy_context())
-            return None if rows == generator.EMPTY and data_manager.all_done() else rows
+            rows: object = runner.run(awaited_slice(generator), context=contextvars.copy_context())
+            ends = isinstance(rows, slice) and rows == generator.EMPTY and data_manager.all_done()
+            return ENDED if ends else rows
 
         return awaited
     iterator = iter(generator)
-    return lambda: next(iterator, None)
+    return lambda: next(iterator, ENDED)

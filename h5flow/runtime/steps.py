@@ -98,9 +98,15 @@ class Done:
 
 
 def checked_slice(rows: object, where: Where) -> slice:
-    """What a generator's `next` has returned. Raises `H5FlowError` if it is no slice."""
+    """Return what a generator's `next` has returned. Raises `H5FlowError` if it is no slice."""
     if isinstance(rows, slice):
         return rows
-    wrong = H5FlowError(f"next() must return a slice, got {rows!r}")
+    if rows is None:
+        wrong = H5FlowError(
+            "next() has returned nothing: each way through it has to end with `return` and a slice, or with"
+            " `return self.EMPTY` when there are no more"
+        )
+    else:
+        wrong = H5FlowError(f"next() must return a slice, got {rows!r}")
     locate(wrong, where)
     raise wrong

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -133,6 +133,15 @@ class StageConfig(ComponentConfig, frozen=True, kw_only=True):
     requires: tuple[Requirement, ...] = ()
 
 
+class UnusedSection(msgspec.Struct, frozen=True, kw_only=True):
+    """A section at the top of a workflow file that its flow doesn't use; `hint` says what it may have meant."""
+
+    key: str
+    place: str
+    is_component: bool
+    hint: str = ""
+
+
 class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A workflow that is right as written; whether classes and datasets exist is another matter."""
 
@@ -151,6 +160,7 @@ class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[Any, Any] = {}
     #: Where the source is named, `workflow.yaml:3`.
     source_place: str = ""
+    unused: tuple[UnusedSection, ...] = ()
 
     @property
     def loops_over_input(self) -> bool:
@@ -243,7 +253,23 @@ class _WorkflowReader:
             metrics=metrics,
             data=self._data,
             source_place=_line_of(self._reader.document.mark("flow", "source")),
+            unused=tuple(self._unused()),
         )
+
+    def _unused(self) -> Iterator[UnusedSection]:
+        """The sections that nothing uses; those for YAML to refer to, and notes, are no such sections."""
+        document, known = self._reader.document, _names_in_use(self._data)
+        for key, value in self._data.items():
+            if key in known or not isinstance(key, str) or key.startswith(("x-", ".")):
+                continue
+            hint = did_you_mean(key, _OTHER_THAN_COMPONENTS)
+            if (isinstance(value, Mapping | list) or hint) and not document.is_referred_to(key):
+                yield UnusedSection(
+                    key=key,
+                    place=_line_of(document.key_mark(key)),
+                    is_component=isinstance(value, Mapping) and "classname" in value,
+                    hint=hint or did_you_mean(key, known),
+                )
 
     def _flow(self) -> Flow | None:
         if "flow" not in self._data:

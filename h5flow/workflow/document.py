@@ -64,6 +64,17 @@ class Document:
         """`key_mark` as it is shown to users."""
         return str(self.key_mark(*keys))
 
+    def is_referred_to(self, key: str) -> bool:
+        """Whether a part of the section at a key stands in another section as well, by an alias of YAML."""
+        if not isinstance(self._root, yaml.MappingNode):
+            return False
+        inside: set[int] = set()
+        outside: set[int] = set()
+        for key_node, value in self._root.value:
+            is_it = isinstance(key_node, yaml.ScalarNode) and key_node.value == key
+            _note_nodes(value, inside if is_it else outside)
+        return bool(inside & outside)
+
     def overridden(self, data: dict[Any, Any], keys: Keys, place: Mark) -> Document:
         """The document with other data, of which the value at `keys` now is from `place`."""
         return replace(self, data=data, _overrides=(*self._overrides, (keys, place)))
@@ -220,6 +231,15 @@ def _child(node: yaml.Node, key: Any) -> tuple[yaml.Node, yaml.Node] | None:
     elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and 0 <= key < len(node.value):
         return node.value[key], node.value[key]
     return None
+
+
+def _note_nodes(node: yaml.Node, seen: set[int]) -> None:
+    """Note a node and all that are in it."""
+    if id(node) not in seen:
+        seen.add(id(node))
+        for item in node.value if isinstance(node, yaml.CollectionNode) else ():
+            for part in item if isinstance(item, tuple) else (item,):
+                _note_nodes(part, seen)
 
 
 def _mark(mark: yaml.Mark | None) -> Mark:

@@ -45,8 +45,21 @@ class TestRows:
             (slice(0, 2), 5),
             (slice(3, 9), 9),
             (slice(2, None), 5),
+            (slice(30, 20), 5),
+            (slice(30, None), 5),
+            (slice(7, 7), 5),
+            (slice(-2, None), 5),
+            (slice(None, -2), 5),
+            (slice(3, 9, 4), 9),
+            (slice(8, 2, -1), 9),
+            (slice(8, None, -3), 9),
+            (slice(2, 8, -1), 5),
+            (slice(None, None, -1), 5),
+            (slice(-1, -1), 5),
+            ([slice(30, 20), slice(0, 6)], 6),
             ([1, 7], 8),
             (np.array([0, 6]), 7),
+            (np.array([], int), 5),
             ([slice(0, 2), slice(4, 12)], 12),
             ([], 5),
             (0, 5),
@@ -59,7 +72,7 @@ class TestRows:
         assert len(dm.get_dset("a")) == length
         assert got is spec or got == slice(5, 5)
 
-    @pytest.mark.parametrize("spec", [-1, True, 1.0, np.float64(2), "x", [0.5]])
+    @pytest.mark.parametrize("spec", [-1, True, 1.0, np.float64(2), "x", [0.5], [True], slice(0, 5, 0)])
     def test_what_is_no_number_of_rows_is_refused(self, dm, spec):
         dm.create_dset("a", "i4")
         with pytest.raises(DataMismatch, match="dataset 'a'"):
@@ -83,17 +96,17 @@ class TestRows:
     @pytest.mark.parametrize(
         ("dtype", "data"),
         [
-            ("u1", np.array([0, 255, 256, -1, 1000])),
-            ("i4", np.array([0.9, -0.9, 1e12, -1e12, 3])),
+            ("u1", np.array([0, 255, 7, 1, 100])),
+            ("i4", np.array([0.9, -0.9, 2147483647.5, -2147483648.5, 3])),
+            ("u8", np.array([-0.9, 0, 2.0**63, 2.0**64 - 2048, 3])),
             ("i2", np.array([True, False, True, True, False])),
             ("f4", np.array([1e300, 0.1, -1e300, np.nan, 2**60])),
             ("f4", np.arange(5, dtype="u8") + 2**53),
             ("?", np.array([True, False, True, True, False])),
-            ("S3", np.array([b"abcd", b"a", b"", b"xyz", b"q"])),
+            ("S3", np.array([b"abc", b"a", b"", b"xyz", b"q"], "S7")),
             (">i4", np.arange(5)),
             (HIT, np.array([(1, 2.5, (1, 2, 3))] * 5, HIT)),
             (HIT, np.array([((1, 2, 3), 2.5, 7)] * 5, [("xyz", "f8", (3,)), ("q", "f8"), ("id", "i8")])),
-            (HIT, np.array([(7, 2.5)] * 5, [("id", "i8"), ("q", "f8")])),
         ],
     )
     def test_values_are_converted_as_h5py_does(self, dm, tmp_path, dtype, data):
@@ -336,6 +349,71 @@ class TestAttributes:
         assert dm.attr_exists("a", "number")
         assert not dm.attr_exists("a", "nothing")
         assert not dm.attr_exists("nowhere", "nothing")
+
+    def test_they_are_live(self, dm):
+        """As h5py's, and in the file when it is closed."""
+        dm.set_attrs("a", old=1)
+        attrs = dm.get_attrs("/a/")
+        assert isinstance(attrs, h5py.AttributeManager)
+        attrs["y"] = 5
+        attrs.create("small", 3, dtype="u1")
+        attrs.modify("old", 2)
+        attrs.update(z="text")
+        dm.set_attrs("a", after="seen")
+        assert attrs["after"] == "seen"
+        del attrs["after"]
+        assert dict(attrs) == {**attrs} == dict(attrs.items())
+        assert sorted(attrs) == sorted(attrs.keys()) == ["old", "small", "y", "z"]
+        assert len(attrs) == 4
+        assert "y" in attrs
+        assert "after" not in attrs
+        assert attrs.get("nothing", 7) == 7
+        assert list(attrs.values()) == [2, 3, 5, "text"]
+        with pytest.raises(DataMismatch, match="attribute 'y' of 'a'"):
+            attrs["y"] = None
+        dm.close_file()
+        with h5py.File(dm.filepath) as file:
+            found = file["a"].attrs
+            assert dict(found) == {"old": 2, "small": 3, "y": 5, "z": "text"}
+            assert found["small"].dtype == "u1"
+
+    def test_they_stay_when_nobody_holds_the_manager(self, tmp_path):
+        dm = H5FlowDataManager(str(tmp_path / "a.h5"))
+        dm.set_attrs("a", x=1)
+        attrs = dm.get_attrs("a")
+        del dm
+        assert attrs["x"] == 1
+        attrs["y"] = 2
+        del attrs
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert dict(file["a"].attrs) == {"x": 1, "y": 2}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda attrs: attrs.__setitem__("x", 2),
+            lambda attrs: attrs.create("x", 2, dtype="i2"),
+            lambda attrs: attrs.modify("x", 2),
+            lambda attrs: attrs.__delitem__("x"),
+        ],
+    )
+    def test_a_file_that_is_read_only_keeps_them(self, tmp_path, change):
+        path = str(tmp_path / "a.h5")
+        with H5FlowDataManager(path) as dm:
+            dm.set_attrs("a", x=1)
+        with H5FlowDataManager(path, mode="r") as dm:
+            attrs = dm.get_attrs("a")
+            with pytest.raises(FileError, match=r"attribute 'x' of 'a': .* open for reading only"):
+                change(attrs)
+            assert attrs == {"x": 1}
+
+    def test_those_of_what_is_dropped(self, tmp_path):
+        with H5FlowDataManager(str(tmp_path / "a.h5"), drop_list=["a"]) as dm:
+            dm.create_dset("a", "i4")
+            dm.get_attrs("a")["x"] = 1
+            assert dm.get_attrs("a") == {"x": 1}
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert "a" not in file
 
     def test_without_values_the_group_is_made(self, dm):
         dm.set_attrs("only/a/group")

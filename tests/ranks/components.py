@@ -429,3 +429,112 @@ class Sees(H5FlowStage):
         assert dm["squares", source_name, "waves", :].shape[1:] == (1, 2)
         there = dm[source_name, 0 : source_slice.stop]
         assert there["id"].tolist() == list(range(source_slice.stop))
+
+
+class Looks(H5FlowStage):
+    """Follows references of rows that other ranks have made, in all the ways that there are."""
+
+    def init(self, source_name):
+        dm = self.data_manager
+        self.ref, self.data = dm.get_ref(source_name, "waves")[0], dm.get_dset("waves")
+        self.region, self.back = dm.get_ref_region(source_name, "waves"), dm.get_ref_region("waves", source_name)
+
+    def run(self, source_name, source_slice, cache):
+        if len(cache[source_name]):
+            self.look(source_name, 0, source_slice.stop)
+            self.look(source_name, source_slice.start, source_slice.stop)
+
+    def finish(self, source_name):
+        self.look(source_name, 0, len(self.data_manager.get_dset(source_name)))
+
+    def look(self, source_name, start, stop):
+        from h5flow.data import dereference, dereference_chain
+
+        dm, sel, ref, data = self.data_manager, slice(start, stop), self.ref, self.data
+        numbers = np.arange(start, stop)
+        children = np.c_[2 * numbers, 2 * numbers + 1]
+        fresh = dm.get_ref("waves", source_name)[0]
+        ways = {
+            # The first has to bring what the others could find as it is.
+            "a handle": lambda: dereference(sel, ref, data),
+            "a new handle": lambda: dereference(sel, fresh, data),
+            "one of get_refs": lambda: dereference(sel, dm.get_refs("waves")[0], data),
+            "an array": lambda: dereference(sel, ref[:], data),
+            "the handle as an array": lambda: dereference(sel, np.asarray(ref), data),
+            "a region": lambda: dereference(sel, ref, data, self.region),
+            "an array and a region": lambda: dereference(sel, ref[:], data, self.region),
+            "arrays": lambda: dereference(sel, ref[:], data, self.region[:]),
+            "a region as an array": lambda: dereference(sel, ref, data, self.region[:]),
+            "a chain": lambda: dereference_chain(sel, [ref], data),
+            "a name": lambda: dm[source_name, "waves", sel],
+            "rows by number": lambda: dereference(numbers, ref, data),
+        }
+        turns = list(ways)
+        first = (self.rank + start) % len(turns)
+        for way in turns[first:] + turns[:first]:
+            found = ways[way]()
+            assert found["id"].tolist() == children.tolist(), (way, found["id"])
+        parents = dereference(slice(2 * start, 2 * stop), ref, ref_direction=(1, 0))
+        assert parents.tolist() == np.repeat(numbers, 2)[:, np.newaxis].tolist()
+        for pairs in (ref[:], ref[len(ref) // 2 :], ref[:][::-1], np.array(list(ref)), ref[()], ref[[0, len(ref) - 1]]):
+            assert pairs.max() < 1 << 31
+            assert (pairs[:, 0] == pairs[:, 1] // 2).all()
+        assert ref[-1].max() < 1 << 31
+        into = np.zeros(ref.shape, "u4")
+        ref.read_direct(into)
+        assert into.tolist() == ref[:].tolist()
+        assert set(map(tuple, np.c_[np.repeat(numbers, 2), children.ravel()])) <= set(map(tuple, ref[:].tolist()))
+
+
+class LooksFirst(Looks):
+    """Looks in one way only, so that nothing else has brought what it needs."""
+
+    def __init__(self, way, **params):
+        super().__init__(**params)
+        self.way = way
+
+    def finish(self, source_name):
+        pass
+
+    def look(self, source_name, start, stop):
+        from h5flow.data import dereference
+
+        numbers = np.arange(start, stop)
+        if self.way == "handle":
+            found = dereference(slice(start, stop), self.ref, self.data)["id"]
+        elif self.way == "backwards":
+            found = dereference(slice(2 * start, 2 * stop), self.ref, ref_direction=(1, 0))
+            assert found[:, 0].tolist() == np.repeat(numbers, 2).tolist()
+            return
+        else:
+            pairs = self.ref[:] if self.way == "array" else np.array(list(self.ref))
+            assert pairs.max() < 1 << 31
+            found = dereference(slice(start, stop), pairs, self.data)["id"]
+        assert found.tolist() == np.c_[2 * numbers, 2 * numbers + 1].tolist()
+
+
+class Counts(H5FlowStage):
+    """Sets attributes of all kinds, of which some differ on each rank."""
+
+    def init(self, source_name):
+        dm = self.data_manager
+        dm.create_dset("hits", "i4")
+        dm.set_attrs("hits", same=1, nan=float("nan"), array=np.arange(3), rank=self.rank)
+        dm.set_attrs("hits", **{f"of_{self.rank}": self.rank})
+        dm.set_attrs(f"group_{self.rank}", mine=self.rank)
+        self.count = 0
+
+    def run(self, source_name, source_slice, cache):
+        self.count += len(cache[source_name])
+        self.data_manager.set_attrs("hits", rank=self.rank)  # told once
+
+    def finish(self, source_name):
+        dm = self.data_manager
+        dm.set_attrs("hits", count=self.count)
+        dm.get_attrs("hits")["live"] = np.array([self.rank, np.nan])
+        dm.set_attrs("hits", total=self.comm.allreduce(self.count) if self.comm else self.count)
+        attrs = dict(dm.get_attrs("hits"))
+        assert attrs["rank"] == 0
+        assert sorted(key for key in attrs if key.startswith("of_")) == [f"of_{rank}" for rank in range(self.size)]
+        if self.rank == self.size - 1:
+            dm.set_attrs("hits", last=self.rank)

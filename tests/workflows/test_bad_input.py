@@ -121,7 +121,47 @@ class TestStagesThatFail:
 
     def test_reading_along_a_reference_to_a_row_that_does_not_exist(self, bad):
         done = bad("dm.write_ref(source_name, 'made', [[8, 1000]]); dm[source_name, 'made', source_slice]")
-        assert last_line(done) == self.WHERE + "dataset 'made' has 12 rows, reference points to row 1000"
+        said = "dataset 'made' has 12 rows, reference points to row 1000 (stage.py:19)"
+        assert last_line(done) == self.WHERE + said
+
+    @pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+    @pytest.mark.parametrize(
+        ("module", "name", "line"),
+        [
+            # The line of the stage, or the one that it calls: the innermost of what isn't installed.
+            ("dm.write_data('made', rows, np.zeros(7))", "stage.py", 8),
+            ("np.linalg.inv(np.zeros((2, 2)))", "stage.py", 8),
+            ("below.writes(dm, rows)", "below.py", 2),
+            ("list(map(lambda n: dm['nowhere', n], [1]))", "stage.py", 8),
+            # Raised in that line itself, which the traceback shows.
+            ("{}['x']", "", 0),
+            ("np.concatenate([np.zeros(2), np.zeros((2, 2))])", "", 0),
+            ("below.fails()", "", 0),
+        ],
+    )
+    def test_the_users_own_line_ends_the_message(self, folder, module, name, line, mode):
+        folder.write(
+            "stage.py",
+            f"""\
+            import numpy as np
+            import below
+            from h5flow.core import H5FlowStage
+
+            class Bad(H5FlowStage):
+                def run(self, source_name, rows, cache):
+                    dm = self.data_manager
+                    {module}
+                def init(self, source_name):
+                    self.data_manager.create_dset('made', 'i4')
+            """,
+        )
+        folder.write("below.py", "def writes(dm, rows):\n    dm.write_data('x', rows, 1)\ndef fails():\n    1 / 0\n")
+        folder.write("flow.yaml", "flow: {source: raw, stages: [bad]}\nbad: {classname: Bad}\n")
+        folder.input()
+        done = folder.run("flow.yaml", "-i", "in.h5", "-o", "new.h5", "--set", f"runtime.mode={mode}")
+        assert done.code == 1
+        place = re.search(r" \((\w+\.py:\d+)\)$", last_line(done))
+        assert (place and place[1]) == (f"{name}:{line}" if name else None)
 
     @pytest.mark.parametrize(("mode", "finished"), [("sequential", "3 slices, 12"), ("pipelined", r"\d slices, \d+")])
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -29,6 +29,7 @@ FLOW = """
         ("GeneratorExit", "GeneratorExit"),
         ("Own('word')", "Own: word"),
         ("SystemExit(0)", "SystemExit: 0"),
+        ("StopIteration", "StopIteration"),
     ],
 )
 def test_ends(folder, raised, said):
@@ -53,3 +54,33 @@ def test_an_output_whose_name_is_taken(folder):
     assert done.err.splitlines()[-1].startswith(
         "h5flow-async: output 'out.h5' can't be given its name: Is a directory;"
     )
+
+
+def test_a_generator_that_an_iterator_ends_where_python_keeps_no_columns(folder, monkeypatch):
+    """Then all of a line counts."""
+    monkeypatch.setenv("PYTHONNODEBUGRANGES", "1")
+    folder.write(
+        "source.py",
+        """
+        from h5flow.core import H5FlowGenerator
+
+        class Source(H5FlowGenerator):
+            stray = False
+            def init(self):
+                self.data_manager.create_dset(self.dset_name, "i4")
+                self.data_manager.reserve_data(self.dset_name, 4)
+                self.slices = iter([slice(0, 2), slice(2, 4)])
+            def next(self):
+                return next(self.slices)
+
+        class Stray(Source):
+            def next(self):
+                return next(iter([]))
+        """,
+    )
+    for name, code in (("Source", 0), ("Stray", 1)):
+        folder.write("flow.yaml", f"flow: {{source: s, stages: []}}\ns: {{classname: {name}, dset_name: raw}}\n")
+        done = folder.run("flow.yaml", "-o", "out.h5")
+        assert done.code == code
+        said = "2 slices, 4 rows" if name == "Source" else "StopIteration has left next() from source.py:15"
+        assert said in done.err
