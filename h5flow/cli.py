@@ -196,6 +196,7 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
     from h5flow.core.tasks import are_several
     from h5flow.data.output_file import OutputFile
     from h5flow.workflow import check_all, load
+    from h5flow.workflow.positions import check_rows
 
     paths = [*options.workflows, *options.configs]
     if not paths:
@@ -216,6 +217,7 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
         return _run_many(options, configs, inputs, output, start, end, terminal)
     if options.ranks_per_file is not None:
         raise UsageError("--ranks-per-file is for several inputs; all ranks work on a single one")
+    check_rows(configs, start, end)
     started = time.perf_counter()
     source = inputs[0] if inputs else None
     file = OutputFile(output, options.overwrite or defaults.overwrite, options.in_place or defaults.in_place)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from h5flow import mpi
 from h5flow.core.classes import with_found_classes
 from h5flow.core.file_log import FileLog
-from h5flow.core.job import check_rows, launched, run_workflows
+from h5flow.core.job import launched, run_workflows
 from h5flow.core.ledger import Ledger, Outcome, Stop
 from h5flow.core.tasks import Task, tasks_of
 from h5flow.errors import DiscoveryError, H5FlowError, UsageError
@@ -26,6 +26,7 @@ from h5flow.runtime.stopping import Stopped, handled_anyway, handling
 from h5flow.runtime.telling import line, traceback_of
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import WorkflowConfig
+from h5flow.workflow.positions import check_rows
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm

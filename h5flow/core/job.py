@@ -15,11 +15,11 @@ from h5flow.core.provenance import Provenance
 from h5flow.core.session import Watching, session, size_of_file
 from h5flow.data.output_file import OutputFile
 from h5flow.errors import UsageError
-from h5flow.modules.dataset_loop_generator import check_positions
 from h5flow.runtime.steps import Done
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import FilePublished, RunDone
 from h5flow.workflow import WorkflowConfig, check, load
+from h5flow.workflow.positions import check_rows
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -119,12 +119,6 @@ def run_workflows(
             seconds = time.perf_counter() - started
             emit(RunDone(output=output_filename, slices=total.slices, rows=total.rows, seconds=seconds))
     return counts
-
-
-def check_rows(configs: Sequence[WorkflowConfig], start: int | None, end: int | None) -> None:
-    """Raise `UsageError` for positions that are no row numbers, if a workflow loops over those of the input."""
-    if any(config.loops_over_input for config in configs):
-        check_positions(start, end)
 
 
 def launched(nompi: bool) -> Intracomm | None:

@@ -11,13 +11,7 @@ import numpy as np
 from h5flow.core.h5_flow_generator import H5FlowGenerator
 from h5flow.data.storage.chunk_length import slice_rows
 from h5flow.errors import UsageError
-
-
-def check_positions(start: int | None, end: int | None) -> None:
-    """Raise `UsageError` for positions that are no row numbers."""
-    for name, position in (("start", start), ("end", end)):
-        if position is not None and position < 0:
-            raise UsageError(f"the {name} position is {position}, rows are counted from 0")
+from h5flow.workflow.positions import check_positions
 
 
 class H5FlowDatasetLoopGenerator(H5FlowGenerator):

@@ -83,6 +83,11 @@ class Generating:
             self._relay, self._finished = Relay(self, stages, self._flight), outbox
 
     @property
+    def passing_by(self) -> int:
+        """How many slices are passing by the loop."""
+        return 0 if self._relay is None else self._relay.in_flight
+
+    @property
     def asynchronous(self) -> bool:
         """Whether the generator runs on the event loop."""
         return inspect.iscoroutinefunction(self._generator.next)
@@ -124,7 +129,7 @@ class Generating:
         for item in parcel:
             budget.enter(item.number)
             if item.size is not None:
-                budget.charge(item.number, item.size)
+                budget.charge(item.number, item.most)
         assert self._finished is not None
         await self._finished.put(parcel)
 
@@ -398,6 +403,7 @@ class Staging:
                 alone = flight.batches.alone
                 if not alone or item is parcel[-1]:
                     item.size = size_of(item.cache.values())
+                    item.most = max(item.most, item.size)
                 if item.course is not None:
                     item.course.note(self._scene, started, loaded, now, None if alone else item.size)
                 if self._last:

@@ -14,15 +14,15 @@ CHEAP = 1e-3
 #: How long a batch shall take, in seconds.
 _BATCH = 50e-3
 _LARGEST = 256
-# Overlapping is tried where it promises to take at most this share of the time.
-_PROMISING = 0.85
-# By how much what needs Python's lock takes longer when threads compete for it.
-_COMPETING = 1.6
+# By how much more slices take whose components always need Python's lock, when threads compete for it.
+_COMPETING = 0.6
+# Nobody competes if it is needed for less than this share of the time.
+_SELDOM = 0.3
 # A way is judged by so many slices, which took so long.
 _JUDGED_SLICES = 8
 _JUDGED_SECONDS = 0.1
-# How much better than in turn it must then have been.
-_BETTER = 0.95
+# What it may then take of what slices take in turn: something must be won if threads compete.
+_WON, _NOT_LOST = 0.95, 1.02
 # What was no better is tried again after so many seconds, and then ever more seldom, since that isn't for nothing.
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 60.0
@@ -38,6 +38,8 @@ class Batches:
         self._mean = 0.0
         # Of the time of a slice: the share of the component that takes longest.
         self._longest = 0.0
+        # ... and that in which Python's lock is needed.
+        self._need = 1.0
         # What the quickest slice of late took that ran with no other beside it, without trips.
         self._least: float | None = None
         # What a slice takes by the clock, when it overlaps with others and when it doesn't.
@@ -82,10 +84,11 @@ class Batches:
         if self._mean < CHEAP:
             self._go(alone=True)
         elif single or before:
-            promise = 1.0 if need is None else max(self._longest, _COMPETING * need)
             if not single:
                 self._time(slices, now)
-            self._go(alone=promise > _PROMISING or now < self._next_trial)
+            self._need = 1.0 if need is None else need
+            promise = max(self._longest, self._need) * (1 + _COMPETING * self._need)
+            self._go(alone=promise >= 1 or now < self._next_trial)
         else:
             self._judge(slices, now)
         if single:
@@ -122,7 +125,8 @@ class Batches:
         if not self._time(slices, now):
             return
         in_turn = self._in_turn or self._least
-        if in_turn is not None and self._overlapping is not None and self._overlapping > _BETTER * in_turn:
+        bearable = _NOT_LOST if self._need <= _SELDOM else _WON
+        if in_turn is not None and self._overlapping is not None and self._overlapping > bearable * in_turn:
             self._next_trial, self._pause = now + self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
             self._go(alone=True)
         else:

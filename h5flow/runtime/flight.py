@@ -43,6 +43,7 @@ class Flight:
         done: Done,
         all_done: Callable[[bool], bool],
         lock_need: LockNeed,
+        loaders: int,
         measures: Measures | None = None,
     ) -> None:
         #: Where somebody wants to know what slices take.
@@ -56,6 +57,7 @@ class Flight:
         self.all_done = all_done
         self.batches = Batches()
         self.lock_need = lock_need
+        self._loaders = loaders
         self.draws = DrawWatch(lambda: _component(names), self._drawn, self._strayed)
         self.failure: BaseException | None = None
         #: Whether it is known what components do.
@@ -132,7 +134,7 @@ class Flight:
             if self.measures is not None:
                 self.measures.done(item)
         seconds = sum(item.seconds for item in parcel)
-        longest = sum(max(item.longest, item.loading) for item in parcel)
+        longest = sum(max(item.longest, item.loading / self._loaders) for item in parcel)
         if self.batches.note(
             seconds,
             len(parcel),

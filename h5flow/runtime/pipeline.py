@@ -87,7 +87,16 @@ class Pipeline:
         components = [generator_where.component, *(step.where.component for step in steps)]
         self._lock_need = LockNeed(worker.thread for worker in workers)
         self.flight = Flight(
-            components, budget, tracer, stop, randomness, done, data_manager.all_done, self._lock_need, measures
+            components,
+            budget,
+            tracer,
+            stop,
+            randomness,
+            done,
+            data_manager.all_done,
+            self._lock_need,
+            loaders,
+            measures,
         )
         self._began = time.perf_counter()
         self._workers = list(workers)
@@ -103,7 +112,7 @@ class Pipeline:
             *(Mailbox(actor_of(name), depths.of(name)) for name in stages),
         ]
         generated, loaded, *_ = self.mailboxes
-        generating = Generating(generator, generator_where, workers[0], generated, self.flight)
+        self._generating = generating = Generating(generator, generator_where, workers[0], generated, self.flight)
         stagings = [
             Staging(position, step, source, self.loading, worker, inbox, outbox, self.flight)
             for position, (step, worker, (inbox, outbox)) in enumerate(
@@ -160,7 +169,7 @@ class Pipeline:
             slices=flight.done.slices,
             rows=flight.done.rows,
             seconds=time.perf_counter() - self._began,
-            in_flight=flight.budget.in_flight,
+            in_flight=flight.budget.in_flight + self._generating.passing_by,
             in_flight_bytes=flight.budget.bytes,
             bytes=0 if flight.measures is None else flight.measures.bytes,
             reloads=self.loading.reloads,

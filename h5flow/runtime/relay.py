@@ -46,6 +46,8 @@ class Relay:
         self._source = source
         self._stations = stations
         self._flight = flight
+        #: How many slices are on their way.
+        self.in_flight = 0
 
     async def run(self, count: int) -> Parcel:
         """Take up to so many slices; returns them when they have passed all stages. Raises `Failed`."""
@@ -77,6 +79,7 @@ class Relay:
                 return
             with lock:
                 done.extend(parcel)
+                self.in_flight -= len(parcel)
                 look()
 
         def take() -> None:
@@ -85,6 +88,8 @@ class Relay:
             def emit(parcel: Parcel) -> None:
                 nonlocal emitted
                 emitted += len(parcel)
+                with lock:
+                    self.in_flight += len(parcel)
                 hand_on(0, parcel)
 
             self._source.take(count, emit)

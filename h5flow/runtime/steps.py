@@ -28,8 +28,9 @@ class Slice:
     #: What loading took thereof, and the component that took longest.
     loading: float = 0.0
     longest: float = 0.0
-    #: How many bytes its cache held when a stage was done with it, `None` where that wasn't looked at.
+    #: How many bytes its cache held when a stage was done with it, `None` where that wasn't looked at; and at most.
     size: int | None = None
+    most: int = 0
     #: Where its time goes, where somebody wants to know.
     course: Course | None = None
 

@@ -173,7 +173,7 @@ def test_a_sample_is_the_same_each_time(told, sample, count):
 
 
 def test_queues_are_told_at_the_end(told):
-    ended = told("runtime.queues.first=2")
+    ended = told("runtime.queues.first=2", "first.params.sleep=0.01", "rows.params.slices=40")
     queues = {line["queue"]: line for line in ended.of("queue.stats")}
     assert list(queues) == ["generator", "prefetch", "first", "second"]
     assert queues["first"]["depth"] == 2
