@@ -71,7 +71,7 @@ def _workflow(workflow: PlannedWorkflow) -> Iterator[str]:
     # In sequential mode there are no queues, nobody loads ahead, and nobody waits for others.
     pipelined = workflow.mode == "pipelined"
     yield f"{workflow.name}, {workflow.mode}"
-    yield f"  {_slices(workflow)}; " + (f"up to {workflow.max_in_flight} in flight" if pipelined else "one at a time")
+    yield f"  {_slices(workflow)}; " + (_in_flight(workflow) if pipelined else "one at a time")
     for resource in workflow.resources:
         yield from _component("", resource)
     yield from _component("─▶ ", workflow.generator)
@@ -129,6 +129,12 @@ def _mermaid(found: Plan) -> Iterator[str]:
                 if need.maker is not None:
                     yield f"  {stages[need.maker]} -.->|{quoted(need.name)}| {stages[stage.name]}"
         yield "  end"
+
+
+def _in_flight(workflow: PlannedWorkflow) -> str:
+    if workflow.max_in_flight == "auto":
+        return "as many in flight as take little more memory than one"
+    return f"up to {workflow.max_in_flight} in flight"
 
 
 def _slices(workflow: PlannedWorkflow) -> str:

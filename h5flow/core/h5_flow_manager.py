@@ -22,7 +22,7 @@ from h5flow.errors import InvalidReference
 from h5flow.lazy import on_first_use
 from h5flow.mpi import parted
 from h5flow.ranks import AFTER, BEFORE, LOOP
-from h5flow.runtime.budget import Budget
+from h5flow.runtime.budget import SPARE, Budget
 from h5flow.runtime.crew import Crew
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Hazards
@@ -405,7 +405,6 @@ class H5FlowManager:
 
     def _pipeline(self, stop: StopRequest) -> Pipeline:
         runtime = self.config.runtime
-        limit = runtime.max_in_flight
         automatic = runtime.queue_depth == "auto"
         return Pipeline(
             self.generator,
@@ -418,7 +417,7 @@ class H5FlowManager:
             self._tracer,
             depths=Depths(4 if automatic else int(runtime.queue_depth), runtime.queues, automatic),
             loaders=runtime.loaders,
-            budget=Budget(size=parse_size(limit)) if isinstance(limit, str) else Budget(slices=limit),
+            budget=_budget(runtime.max_in_flight),
             done=self.done,
             stop=stop,
             randomness=self._randomness(),
@@ -565,3 +564,9 @@ def _source(config: WorkflowConfig) -> str:
 
 def _generator_label(config: WorkflowConfig) -> str:
     return f"loop over '{config.flow.source}'" if config.generator is None else f"generator '{config.generator.key}'"
+
+
+def _budget(max_in_flight: str | int) -> Budget:
+    if max_in_flight == "auto":
+        return Budget(spare=SPARE)
+    return Budget(size=parse_size(max_in_flight)) if isinstance(max_in_flight, str) else Budget(slices=max_in_flight)

@@ -276,13 +276,10 @@ def _packed(counts: Indices, values: Array) -> Masked:
         mask: Array = np.ones(data.shape, np.ma.make_mask_descr(values.dtype))
         _place(mask, here, np.ma.getmaskarray(values))
     else:
-        fields = np.ma.make_mask_descr(values.dtype)
-        absent = ~here.reshape(*shape, *(1,) * (data.ndim - 2))
-        if fields.names is None:
-            mask = np.broadcast_to(absent, data.shape).copy()
-        else:
-            each = np.repeat(np.broadcast_to(absent, data.shape)[..., np.newaxis], fields.itemsize, axis=-1)
-            mask = each.view(fields)[..., 0]
+        # Memory that nobody has written to isn't there: where nothing is missing, a mask takes none.
+        mask = np.zeros(data.shape, np.ma.make_mask_descr(values.dtype))
+        if not everywhere:
+            mask.view(np.bool_).reshape(*shape, -1)[~here] = True
     return np.ma.MaskedArray(data, mask=mask)
 
 

@@ -27,7 +27,7 @@ from h5flow.errors import FileError
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
-_PAGE_BYTES = 256 * 1024
+_PAGE_BYTES = 128 * 1024
 # From here on a write goes to the file at once: it is chunk-sized already.
 _DIRECT_BYTES = 4 << 20
 

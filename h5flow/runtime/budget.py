@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+#: What slices may hold besides the first one, in any process.
+SPARE = 4 << 20
+
 
 class Budget:
     """Counts the slices in flight and what their caches hold.
 
     A slice enters when its number is handed out, is charged for what is loaded for it, and leaves when the last
-    stage is done with it. One slice always passes, however large it is.
+    stage is done with it. One slice always passes, however large it is. `spare` is what slices may hold besides the
+    first one, where that is bounded instead of the `size` of all of them.
     """
 
-    def __init__(self, slices: int | None = None, size: int | None = None) -> None:
+    def __init__(self, slices: int | None = None, size: int | None = None, spare: int | None = None) -> None:
         self.slices = slices
         self.size = size
+        self.spare = spare
         self._charged: dict[int, int] = {}
         self._bytes = 0
         self._expected = 0
@@ -36,13 +41,19 @@ class Budget:
     def room(self) -> int | None:
         """How many slices may enter together when none is in flight, at least one; `None` for any number."""
         bounds = [] if self.slices is None else [self.slices]
-        if self.size is not None and self._expected:
-            bounds.append(self.size // self._expected)
+        limit = self._limit
+        if limit is not None and self._expected:
+            bounds.append(limit // self._expected)
         return max(1, min(bounds)) if bounds else None
 
     def may_load(self, number: int) -> bool:
         """Whether something may be loaded for a slice in flight: there is room, or it is the oldest one."""
         return self._has_room() or number == next(iter(self._charged))
+
+    def grant(self, memory: int) -> None:
+        """Where slices share `spare` memory: let them have a tenth of what the process takes with one at a time."""
+        if self.spare is not None:
+            self.spare = max(SPARE, memory // 10)
 
     def enter(self, number: int) -> None:
         """A slice enters."""
@@ -67,4 +78,9 @@ class Budget:
         self._charged[number] = size
 
     def _has_room(self) -> bool:
-        return self.size is None or self._bytes + self._expected <= self.size
+        limit = self._limit
+        return limit is None or self._bytes + self._expected <= limit
+
+    @property
+    def _limit(self) -> int | None:
+        return self.size if self.spare is None else self._expected + self.spare

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from h5flow.runtime.process_memory import share_heap
 from h5flow.runtime.tracing import Scene, entered
 from h5flow.runtime.worker import Worker
 
@@ -15,6 +16,8 @@ class Crew:
     """The threads of the generator (number 0) and the stages; without `threads` all is done by the caller."""
 
     def __init__(self, names: Sequence[str], threads: bool) -> None:
+        if threads:
+            share_heap()
         self._scenes = [Scene(position) for position in range(len(names))]
         self.workers = [Worker(f"h5flow {name}") for name in names] if threads else []
 

@@ -13,6 +13,7 @@ from h5flow.runtime.hazards import Conflict
 from h5flow.runtime.lock_need import LockNeed
 from h5flow.runtime.mailbox import turn, wake_all
 from h5flow.runtime.measures import Measures
+from h5flow.runtime.process_memory import peak_memory
 from h5flow.runtime.randomness import DrawWatch, Randomness
 from h5flow.runtime.steps import Done, Slice
 from h5flow.runtime.stopping import StopRequest
@@ -164,6 +165,7 @@ class Flight:
 
     def _end_warm_up(self) -> None:
         self.warm = True
+        self.budget.grant(peak_memory())
         drawing = self.draws.drawing
         if self.randomness.shared and len(drawing) > 1:
             reason = (

@@ -71,9 +71,9 @@ class RuntimeConfig(msgspec.Struct, frozen=True):
     ] = {}
     loaders: Annotated[Annotated[int, Meta(ge=1)], Meta(description="a number of threads, at least 1")] = 2
     max_in_flight: Annotated[
-        Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=PATTERN)],
-        Meta(description="a size such as 512MiB, or a number of slices, at least 1"),
-    ] = "512MiB"
+        Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=f"^auto$|{PATTERN}")],
+        Meta(description="a size such as 512MiB, a number of slices, at least 1, or 'auto'"),
+    ] = "auto"
     raw_chunks: Annotated[bool, Meta(description="true or false")] = True
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], Meta(description="'auto', 'uvloop' or 'asyncio'")] = "auto"
     storage: Annotated[

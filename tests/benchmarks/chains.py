@@ -218,8 +218,9 @@ def waves_by_hand(source, out, slices, work):
             events = file["events/data"][number * EVENTS : (number + 1) * EVENTS]
             pairs = file["events/ref/waves/ref"][number * EVENTS * per_event : (number + 1) * EVENTS * per_event]
             before = file["waves/data"][int(pairs[0, 1]) : int(pairs[-1, 1]) + 1]
+            found = {"waves": before}  # as in a cache, or in variables of one function
             for name in ("filtered", "deconvolved", "summed"):
-                before = filtered(before, work)
+                before = found[name] = filtered(before, work)
                 start = append(file, f"{name}/data", before, chunks=True)
                 pairs = np.c_[np.repeat(events["id"], per_event), np.arange(start, start + len(before))].astype("u4")
                 append(file, f"events/ref/{name}/ref", pairs, chunks=True)

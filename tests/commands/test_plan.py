@@ -151,7 +151,10 @@ def test_slices_of_a_generator_that_says_how_many_it_has(folder):
     folder.write("made.yaml", "flow: {source: g, stages: []}\ng: {classname: Made, path: made, dset_name: made}\n")
     done = folder.run("plan", "made.yaml")
     assert done.code == 0, done
-    assert "  42 slices of 'made', 6 B a row; up to 512MiB in flight" in done.out.splitlines()
+    assert (
+        "  42 slices of 'made', 6 B a row; as many in flight as take little more memory than one"
+        in done.out.splitlines()
+    )
 
 
 def test_an_init_that_fails_without_rows_is_told(folder):

@@ -148,7 +148,7 @@ class TestRows:
         with H5FlowDataManager(path) as dm:
             dm.create_dset("a", "i8")
             dataset = dm._file.dataset("a")
-            dataset.page_rows = data.draw(st.integers(1, 7), "page rows")
+            dataset.rows.page_rows = data.draw(st.integers(1, 7), "page rows")
             dm._file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
             for step in range(data.draw(st.integers(1, 12), "steps")):
                 what = data.draw(st.sampled_from(["grow", "write", "update", "read", "take", "settle", "h5py"]))

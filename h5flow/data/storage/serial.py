@@ -18,9 +18,11 @@ from h5flow.data.storage.base import Array
 from h5flow.data.storage.chunk_length import chosen_here, is_chosen_here, long_rows, short_rows
 from h5flow.data.storage.opening import FORMAT, Writes, open_file, unreadable, writes_to_opened, writing
 
-# HDF5 keeps a dataset's chunks in a cache, of 1 MiB before HDF5 2.0, 8 MiB since. Slices that straddle a larger
-# compressed chunk would inflate it once for each slice, so the cache is made to hold a few chunks of the dataset.
-_MAX_CHUNK_CACHE = 64 << 20
+# HDF5 keeps chunks in a cache of each dataset that is open, of 1 MiB before HDF5 2.0, 8 MiB since. Plain chunks are
+# read and written as well without one, and rows that are in use are in pages. Slices that straddle a compressed chunk
+# would inflate it once for each slice, so for such a dataset the cache is made to hold a few chunks.
+_CACHE_OF_PLAIN_CHUNKS = 0
+_MIN_CHUNK_CACHE, _MAX_CHUNK_CACHE = 1 << 20, 64 << 20
 _CACHED_CHUNKS = 4
 
 # Rows without chunks are written in portions of this size.
@@ -117,7 +119,13 @@ class SerialDataset:
         creation.set_chunk((self.long_rows, *self.handle.chunks[1:]))
         with self._writes:
             # Without a name at first, so that the old one is there until the new one is whole.
-            new = h5py.Dataset(h5d.create(old, None, old.get_type(), old.get_space(), creation))
+            access = old.get_access_plist()
+            if creation.get_nfilters():
+                _, slots, _, preemption = access.get_chunk_cache()
+                access.set_chunk_cache(
+                    slots, chunk_cache(math.prod(creation.get_chunk()) * old.get_type().get_size()), preemption
+                )
+            new = h5py.Dataset(h5d.create(old, None, old.get_type(), old.get_space(), creation, access))
             if self.length:
                 new[...] = self.handle[...]
             copy_attributes(old, new.id)
@@ -128,7 +136,7 @@ class SerialDataset:
             if self.length:
                 # A run that is killed now shall leave no file in which others have the place of the old chunks.
                 self.handle.file.flush()
-            made = h5d.open(group, name.encode())
+            made = h5d.open(group, name.encode(), access)
         return SerialDataset(h5py.Dataset(made), self._path)
 
     def _spaces(self, start: int, count: int) -> tuple[h5s.SpaceID, h5s.SpaceID]:
@@ -146,7 +154,7 @@ class SerialStorage:
 
     def __init__(self, path: str, mode: str, locking: bool | None = None) -> None:
         self.path = path
-        self.file = open_file(path, mode, libver=FORMAT, locking=locking)
+        self.file = open_file(path, mode, libver=FORMAT, locking=locking, rdcc_nbytes=_CACHE_OF_PLAIN_CHUNKS)
         self._writable = self.file.mode != "r"
         if self._writable:
             self._writes = writes_to_opened(path)
@@ -167,7 +175,7 @@ class SerialStorage:
         creation = found.get_create_plist()
         if creation.get_nfilters() and creation.get_layout() == h5d.CHUNKED:
             chunk_bytes = math.prod(creation.get_chunk()) * found.get_type().get_size()
-            wanted = max(min(chunk_bytes * _CACHED_CHUNKS, _MAX_CHUNK_CACHE), chunk_bytes)
+            wanted = chunk_cache(chunk_bytes)
             _, slots, usual, preemption = self.file.id.get_access_plist().get_cache()
             if wanted > usual:
                 access = h5p.create(h5p.DATASET_ACCESS)
@@ -207,6 +215,10 @@ class SerialStorage:
     ) -> SerialDataset:
         """Create an empty dataset, with the groups above it."""
         self.make_own(path.rpartition("/")[0])
+        chunk = (self._first_chunk_rows(dtype, row_shape), *(max(1, n) for n in row_shape))
+        cache = _CACHE_OF_PLAIN_CHUNKS
+        if compression is not None:
+            cache = chunk_cache(math.prod(chunk) * np.dtype(dtype).itemsize)
         with self._writes:
             handle = h5py.Group.create_dataset(
                 self.file,
@@ -214,7 +226,8 @@ class SerialStorage:
                 shape=(0, *row_shape),
                 maxshape=(None, *row_shape),
                 dtype=dtype,
-                chunks=(self._first_chunk_rows(dtype, row_shape), *(max(1, n) for n in row_shape)),
+                chunks=chunk,
+                rdcc_nbytes=cache,
                 compression=compression,
                 shuffle=compression is not None,
                 dcpl=chosen_here(h5p.create(h5p.DATASET_CREATE)),
@@ -281,3 +294,8 @@ def _wrapped(found: Any) -> h5py.HLObject:
     if isinstance(found, h5d.DatasetID):
         return h5py.Dataset(found)
     return h5py.Group(found) if isinstance(found, h5g.GroupID) else h5py.Datatype(found)
+
+
+def chunk_cache(chunk_bytes: int) -> int:
+    """How many bytes HDF5 shall keep of a compressed dataset's chunks."""
+    return max(min(max(chunk_bytes * _CACHED_CHUNKS, _MIN_CHUNK_CACHE), _MAX_CHUNK_CACHE), chunk_bytes)
