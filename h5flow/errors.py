@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
 class H5FlowError(RuntimeError):
@@ -13,8 +13,7 @@ class H5FlowError(RuntimeError):
         return str(self.args[0]) if self.args else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is wrong in a workflow: where (`workflow.yaml:12:5`, may be empty), in what, and what."""
 
     place: str

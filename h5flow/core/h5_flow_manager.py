@@ -21,7 +21,7 @@ from h5flow.data.output_file import OutputFile
 from h5flow.errors import InvalidReference
 from h5flow.lazy import on_first_use
 from h5flow.mpi import parted
-from h5flow.ranks import AFTER, BEFORE, LOOP
+from h5flow.ranks.moments import AFTER, BEFORE, LOOP
 from h5flow.runtime.budget import SPARE, Budget
 from h5flow.runtime.crew import Crew
 from h5flow.runtime.failure import Where, locate

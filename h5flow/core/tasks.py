@@ -6,8 +6,9 @@ import glob
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from h5flow.errors import UsageError
 from h5flow.workflow.spelling import did_you_mean
@@ -21,8 +22,7 @@ _KNOWN = ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
 _IN_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True):
     """An input and the output that is made of it."""
 
     input: str

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, actor_of, time_writing
 from h5flow.runtime.tracing import acting_component
@@ -105,7 +106,7 @@ class Teller:
         processor = time.process_time()
         loaders = self._config.runtime.loaders
         if self._journal is not None:
-            self._journal.state = lambda: dataclasses.replace(state(), total=total, loaders=loaders)
+            self._journal.state = lambda: msgspec.structs.replace(state(), total=total, loaders=loaders)
         if self.timeline is not None:
             self.timeline.state = state
         try:

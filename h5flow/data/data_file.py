@@ -23,8 +23,6 @@ from h5flow.data.checkpoints import Checkpoints
 from h5flow.data.observer import Observer
 from h5flow.data.page_cache import PageCache
 from h5flow.data.pages import PagedDataset
-from h5flow.data.parallel_ranks import ParallelRanks
-from h5flow.data.ranks import Ranks
 from h5flow.data.reference_tables import PairTable, RegionTable
 from h5flow.data.references import Reference
 from h5flow.data.shared import SharedDataset
@@ -38,6 +36,8 @@ from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
+
+    from h5flow.data.ranks import Ranks
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class DataFile:
         #: With the other ranks that write the file, if there are any.
         self.ranks: Ranks | None = None
         if comm is not None and comm.Get_size() > 1 and mode != "r":
-            self.ranks = ParallelRanks(comm, self) if parallel else Ranks(comm, self)
+            self.ranks = _ranks(comm, self, parallel)
             self._cache.others = True
 
     @property
@@ -265,8 +265,7 @@ class DataFile:
 
     @property
     def _has_checkpoints(self) -> bool:
-        # Ranks that have the file open together could only make them together.
-        return not isinstance(self.ranks, ParallelRanks)
+        return self.ranks is None or self.ranks.makes_checkpoints
 
     @property
     def _is_checkpoint_due(self) -> bool:
@@ -736,6 +735,14 @@ def _note_reference(path: str | bytes, others: set[str]) -> None:
     other, _, last = path.rpartition("/")
     if last in ("ref", "ref_region"):
         others.add(other)
+
+
+def _ranks(comm: Intracomm, file: DataFile, parallel: bool) -> Ranks:
+    # One process has nothing to do with them, and starts more quickly without.
+    from h5flow.data.parallel_ranks import ParallelRanks
+    from h5flow.data.ranks import Ranks
+
+    return ParallelRanks(comm, file) if parallel else Ranks(comm, file)
 
 
 def _same_type(one: np.dtype[Any], other: np.dtype[Any]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
 from h5flow.data.storage.chunk_writer import ChunkWriter
@@ -60,8 +60,7 @@ class Page:
             self.first, self.last = len(self.rows), 0
 
 
-@dataclass(frozen=True, slots=True)
-class Deflatable:
+class Deflatable(msgspec.Struct, frozen=True):
     """A page as it is now, to be compressed without the lock."""
 
     page: Page
@@ -73,8 +72,7 @@ class Deflatable:
         return Deflated(self.version, self.writer, self.writer.deflate(self.page.rows))
 
 
-@dataclass(frozen=True, slots=True)
-class Deflated:
+class Deflated(msgspec.Struct, frozen=True):
     """The chunks of a page as it was."""
 
     version: int

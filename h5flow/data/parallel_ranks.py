@@ -20,7 +20,8 @@ from h5flow.data.ranks import FENCE, STRUCTURE, RankedFile, Ranks
 from h5flow.data.reference_tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.parallel import ParallelStorage, Together, room
-from h5flow.ranks import Round, unpacked
+from h5flow.ranks.coordination import unpacked
+from h5flow.ranks.rounds import Round
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 class ParallelRanks(Ranks):
     """The part that one rank has in a file that all of them have open."""
+
+    makes_checkpoints = False  # since ranks could make them together only
 
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
         super().__init__(comm, file)

@@ -22,8 +22,10 @@ from h5flow.data.reference_tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage, leads
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile
-from h5flow.ranks import Coordination, Round, duplicates, packed, unpacked
+from h5flow.ranks.communicators import duplicates
+from h5flow.ranks.coordination import Coordination, packed, unpacked
 from h5flow.ranks.parting import is_waited_for, parties
+from h5flow.ranks.rounds import Round
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import CollectiveStalled
 
@@ -83,6 +85,9 @@ class RankedFile(Protocol):
 
 class Ranks:
     """The part that one rank has in a file, which rank 0 writes for all of them."""
+
+    #: Whether the file is brought up to date now and then.
+    makes_checkpoints = True
 
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
         self.file = file

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from h5flow.errors import DataMismatch, RowsOutOfRange
@@ -12,8 +12,7 @@ from h5flow.errors import DataMismatch, RowsOutOfRange
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
-@dataclass(frozen=True, slots=True)
-class RowSelection:
+class RowSelection(msgspec.Struct, frozen=True):
     """Rows `start:stop`, or where `indices` is given those rows in their order."""
 
     start: int

@@ -22,18 +22,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from h5flow.errors import H5FlowError
-
-#: Before the loop, in it, and after it.
-BEFORE: Final = 0
-LOOP: Final = 1
-AFTER: Final = 2
+from h5flow.ranks.moments import BEFORE, LOOP, Moment
 
 #: In place of a component: whether the generator is asked for a slice of this number, and whether there was one.
 ASKING: Final = -1
 DECISION: Final = 1 << 30
-
-#: When a component does something: part of the run, number of the slice or of the call, component.
-Moment = tuple[int, int, int]
 
 #: Where a call belongs: its moment, and which one it is of this moment and resource.
 Place = tuple[Moment, int]

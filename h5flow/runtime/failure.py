@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Where:
+
+class Where(msgspec.Struct, frozen=True):
     """A component at work: which one, where it is configured, on which rank and slice."""
 
     component: str
@@ -19,7 +19,7 @@ class Where:
 
     def on(self, rows: slice, number: int) -> Where:
         """The same component on a slice."""
-        return replace(self, rows=rows, number=number)
+        return msgspec.structs.replace(self, rows=rows, number=number)
 
     def __str__(self) -> str:
         parts = [f"{self.component} ({self.place})" if self.place else self.component, f"rank {self.rank}"]

@@ -23,9 +23,9 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from h5flow.errors import H5FlowError
@@ -71,29 +71,27 @@ class Conflict(H5FlowError):
     """An access that came too late to be put in order."""
 
 
-@dataclass(slots=True)
-class Prefetched:
+class Prefetched(msgspec.Struct):
     """A value that was loaded before its moment; `stale` once something it was made of has changed."""
 
     value: Any = None
     stale: bool = False
     #: Whether a component has got it, so that it can't be loaded again.
     accepted: bool = False
-    reads: list[tuple[str, Rows]] = field(default_factory=list)
+    reads: list[tuple[str, Rows]] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Resource:
+class _Resource(msgspec.Struct):
     """What is known of a dataset, a reference table, the attributes of a group, or the existence of a path."""
 
-    claims: dict[int, int] = field(default_factory=dict)
+    claims: dict[int, int] = msgspec.field(default_factory=dict)
     #: The last component that has any.
     last_claimer: int = -1
-    reads: list[tuple[Moment, Rows, Prefetched | None]] = field(default_factory=list)
-    updates: list[tuple[Moment, Rows, bool]] = field(default_factory=list)
+    reads: list[tuple[Moment, Rows, Prefetched | None]] = msgspec.field(default_factory=list)
+    updates: list[tuple[Moment, Rows, bool]] = msgspec.field(default_factory=list)
     #: Moments of growth, in order; the lengths before them, and behind these the length now.
-    grown_at: list[Moment] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    grown_at: list[Moment] = msgspec.field(default_factory=list)
+    lengths: list[int] = msgspec.field(default_factory=list)
     #: Where the rows of this resource are rows of another one, that one.
     rows_of: _Resource | None = None
     #: How much may be noted before what is too old is dropped.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -15,8 +16,7 @@ class Closed(Exception):
     """There is nothing more to get, and nothing can be put."""
 
 
-@dataclass(slots=True)
-class MailboxStatistics:
+class MailboxStatistics(msgspec.Struct):
     """What has gone through a mailbox; times are in seconds."""
 
     puts: int = 0

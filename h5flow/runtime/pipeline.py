@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import msgspec
 
 from h5flow.data import H5FlowDataManager
 from h5flow.errors import UsageError
@@ -47,13 +48,12 @@ _AUTOMATIC_DEPTH = 2
 _DEEPEST = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Depths:
+class Depths(msgspec.Struct, frozen=True):
     """How many parcels the mailboxes hold: that of the generator, of the prefetcher, and of each stage."""
 
     default: int = 4
     #: By the name of who fills the mailbox: `generator`, `prefetch`, or a stage.
-    named: Mapping[str, int] = field(default_factory=dict)
+    named: Mapping[str, int] = msgspec.field(default_factory=dict)
     #: Whether mailboxes grow whose consumers starve.
     automatic: bool = False
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from h5flow.errors import H5FlowError
 from h5flow.runtime.components import Stage
@@ -14,15 +15,14 @@ from h5flow.runtime.hazards import Prefetched
 from h5flow.workflow import Requirement
 
 
-@dataclass(slots=True)
-class Slice:
+class Slice(msgspec.Struct):
     """Rows of the source on their way through the stages, and the cache that goes with them."""
 
     number: int
     rows: slice
-    cache: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = msgspec.field(default_factory=dict)
     #: What has been loaded ahead, by name in the cache.
-    prefetched: dict[str, Prefetched] = field(default_factory=dict)
+    prefetched: dict[str, Prefetched] = msgspec.field(default_factory=dict)
     #: What all components together have worked on it.
     seconds: float = 0.0
     #: What loading took thereof, and the component that took longest.
@@ -46,8 +46,7 @@ class Slice:
         self.cache, self.prefetched = {}, {}
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """A stage, and what the cache shall hold when it runs: all that it and the stages before it require."""
 
     stage: Stage
@@ -78,8 +77,7 @@ def steps(stages: Iterable[tuple[Stage, Where, Iterable[Requirement]]], source: 
     return tuple(result)
 
 
-@dataclass(slots=True)
-class Done:
+class Done(msgspec.Struct):
     """How far a loop got."""
 
     slices: int = 0

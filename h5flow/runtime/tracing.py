@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from h5flow.data.observer import Rows
 from h5flow.errors import H5FlowError
-from h5flow.ranks import LOOP
+from h5flow.ranks.moments import LOOP
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
 from h5flow.telemetry.journal import Acting
 
@@ -36,8 +36,7 @@ class Abandoned(BaseException):
     """The run is over; what a component waits for won't come. No error, so that no component handles it."""
 
 
-@dataclass(slots=True)
-class Scene:
+class Scene(msgspec.Struct):
     """A component at work."""
 
     position: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+import msgspec
 
 from h5flow.telemetry.events import ActorTotals
 from h5flow.telemetry.state import RunState
@@ -15,8 +16,7 @@ WINDOW = 10.0
 _BUSY = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class ActorPace:
+class ActorPace(msgspec.Struct, frozen=True):
     """An actor: the share of the time that it works, and how full the queue is that it fills, if it fills one."""
 
     name: str
@@ -26,8 +26,7 @@ class ActorPace:
     is_bottleneck: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True):
     """The pace of a loop: slices and rows per second, seconds left (`None` where that isn't known), actors in order."""
 
     slices: int

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from h5flow.telemetry.events import ActorTotals
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
+class QueueState(msgspec.Struct, frozen=True):
     """A queue between two actors, named for who fills it; times are in seconds, since the loop began."""
 
     name: str
@@ -21,8 +20,7 @@ class QueueState:
     get_wait: float
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(msgspec.Struct, frozen=True):
     """How far a loop is on this rank. Looked at from any thread, so figures may be of slightly different moments."""
 
     slices: int = 0
@@ -41,7 +39,7 @@ class RunState:
     single: bool = False
     alone: bool = False
     #: In the order in which a slice passes them.
-    actors: dict[str, ActorTotals] = field(default_factory=dict)
+    actors: dict[str, ActorTotals] = msgspec.field(default_factory=dict)
     queues: tuple[QueueState, ...] = ()
     #: Threads that work for the prefetcher.
     loaders: int = 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, cast
 
+import msgspec
 import yaml
 from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.reader import Reader, ReaderError
@@ -34,8 +34,7 @@ class Mark(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """The data of a workflow file, and where each of its values stands."""
 
     path: str
@@ -77,7 +76,7 @@ class Document:
 
     def overridden(self, data: dict[Any, Any], keys: Keys, place: Mark) -> Document:
         """The document with other data, of which the value at `keys` now is from `place`."""
-        return replace(self, data=data, _overrides=(*self._overrides, (keys, place)))
+        return msgspec.structs.replace(self, data=data, _overrides=(*self._overrides, (keys, place)))
 
     def _override_of(self, keys: Keys) -> Mark | None:
         for overridden, place in reversed(self._overrides):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import yaml
 
 from h5flow.workflow.document import Document, Keys, Loader, Mark, fail, subject
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(msgspec.Struct, frozen=True):
     """A value and the way to it, as in `hit_finder.requires.0.index_only=true`."""
 
     steps: tuple[str, ...]

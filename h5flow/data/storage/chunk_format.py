@@ -18,11 +18,11 @@ import math
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import h5py
+import msgspec
 import numpy as np
 from h5py import h5d, h5t
 
@@ -55,8 +55,7 @@ def codec() -> ModuleType | None:
     return blosc2
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkFormat:
+class ChunkFormat(msgspec.Struct, frozen=True):
     """How the rows of a dataset are kept as chunks."""
 
     path: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import h5py
+import msgspec
 import numpy as np
 from h5py import h5d
 
@@ -49,8 +49,7 @@ _MAX_LOOK_UPS = 1024
 _ZLIB, _NOT_SPLIT, _SHUFFLED = 3 << 5, 0x10, 0x01
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
+class _Chunk(msgspec.Struct, frozen=True):
     """Where a chunk is in the file; bit `n` of `skipped` says that filter `n` was not applied."""
 
     offset: int
