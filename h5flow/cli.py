@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from h5flow import mpi
@@ -224,7 +226,8 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
     try:
         if mpi.launched_ranks() == 1 and (source is None or configs[0].loops_over_input):
             file.begin(source)  # a copy, if it takes one, is made beside all that has to be imported
-        from h5flow.core.job import run_workflows
+        with _importing():
+            from h5flow.core.job import run_workflows
 
         counts = run_workflows(
             configs,
@@ -246,6 +249,19 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
         slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
         terminal.say(f"{output}: {slices:,} slices, {rows:,} rows in {time.perf_counter() - started:.1f} s")
     return DONE
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """While modules are imported: nothing of what they make is garbage, and nobody need look at it ever again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
 
 
 def _run_many(

@@ -120,7 +120,7 @@ def convert(values: Array, dtype: np.dtype[Any], cut: Cut | None = None, field: 
 
     Of masked arrays it counts only what isn't masked; what is lies in the file as HDF5 converts it.
     """
-    plain = np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) else values
+    plain = values if type(values) is np.ndarray else np.ma.getdata(values)
     if plain.dtype == dtype:
         return plain
     if dtype.names is not None:

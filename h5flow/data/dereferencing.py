@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import h5py
 import numpy as np
@@ -19,8 +19,11 @@ from h5flow.data.selection import Indices, RowSelection, counts_from_start, rows
 from h5flow.data.stored_references import data_of
 from h5flow.errors import DanglingReference, DataMismatch
 
+if TYPE_CHECKING:
+    # Importing it takes as long as starting a run does otherwise, and not every run follows references.
+    Masked = np.ma.MaskedArray[Any, np.dtype[Any]]
+
 Array = np.ndarray[Any, np.dtype[Any]]
-Masked = np.ma.MaskedArray[Any, np.dtype[Any]]
 
 # Reading so many bytes more costs less than another call to HDF5.
 _GAP_BYTES = 64 * 1024
@@ -124,7 +127,7 @@ def dereference_chain(
     packed = children.astype(stored) if indices_only or data is None else _gathered(data, children)
     for counts in reversed(levels):
         packed = _packed(counts, packed)
-    return cast(Masked, packed)
+    return cast("Masked", packed)
 
 
 def children_of(

@@ -90,7 +90,7 @@ def checked_pairs(refs: object, parent: str, child: str) -> Array:
     """
     what = f"references '{parent}' → '{child}'"
     pairs = refs[()] if isinstance(refs, h5py.Dataset) else refs
-    if isinstance(pairs, np.ma.MaskedArray):
+    if type(pairs) is not np.ndarray and isinstance(pairs, np.ma.MaskedArray):
         keep = ~np.ma.getmaskarray(pairs).any(axis=tuple(range(1, pairs.ndim)))
         pairs = pairs.data[keep]
     array = np.asarray(pairs)

@@ -157,6 +157,6 @@ def size_of(values: Iterable[Any]) -> int:
     for value in values:
         if isinstance(value, np.ndarray):
             size += value.nbytes
-            if isinstance(value, np.ma.MaskedArray):
+            if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray):
                 size += np.ma.getmaskarray(value).nbytes if value.mask is not np.ma.nomask else 0
     return size
