@@ -121,7 +121,7 @@ class SerialDataset:
             # Without a name at first, so that the old one is there until the new one is whole.
             access = old.get_access_plist()
             if creation.get_nfilters():
-                _, slots, _, preemption = access.get_chunk_cache()
+                slots, _, preemption = access.get_chunk_cache()
                 access.set_chunk_cache(
                     slots, chunk_cache(math.prod(creation.get_chunk()) * old.get_type().get_size()), preemption
                 )
