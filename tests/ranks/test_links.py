@@ -1,0 +1,66 @@
+"""A source that lies in another file: what a run adds goes into the output."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+MODULE = """
+from h5flow.core import H5FlowStage
+import numpy as np
+
+class Double(H5FlowStage):
+    def init(self, source_name):
+        self.data_manager.create_dset("double", "i8")
+        self.data_manager.create_dset(source_name + "/below", "i8")
+        self.data_manager.create_ref(source_name, "double")
+        self.data_manager.set_attrs(source_name, made_by="a stage")
+
+    def run(self, source_name, source_slice, cache):
+        values = 2 * cache[source_name]
+        rows = self.data_manager.reserve_data("double", len(values))
+        self.data_manager.write_data("double", rows, values)
+        below = self.data_manager.reserve_data(source_name + "/below", len(values))
+        self.data_manager.write_data(source_name + "/below", below, values)
+        parents = np.arange(source_slice.start, source_slice.stop) if len(values) else np.zeros(0, int)
+        self.data_manager.write_ref(source_name, "double", np.c_[parents, np.r_[rows]])
+        found = self.data_manager[source_name, "double", source_slice]
+        assert found.shape == (len(values), 1) and (found[:, 0] == values).all()
+
+    def finish(self, source_name):
+        assert self.data_manager.get_attrs(source_name)["unit"] == "mm"
+"""
+
+
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("source", ["ext", "soft"])
+def test_a_run_on_it(ranks, tmp_path, count, mode, source, storages):
+    with h5py.File(tmp_path / "other.h5", "w", libver="latest") as file:
+        file.create_dataset("A/data", data=np.arange(22), maxshape=(None,), chunks=(4,))
+        file["A"].attrs["unit"] = "mm"
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["ext"] = h5py.ExternalLink("other.h5", "/A")
+        file["soft"] = h5py.SoftLink("ext")
+    (tmp_path / "stage.py").write_text(MODULE)
+    (tmp_path / "flow.yaml").write_text(
+        f"runtime: {{mode: {mode}}}\nflow: {{source: {source}, stages: [double]}}\n"
+        "double: {classname: Double, path: stage}\n"
+    )
+    before = [(tmp_path / name).read_bytes() for name in ("in.h5", "other.h5")]
+    for storage in storages if count > 1 else ["auto"]:
+        command = ("flow.yaml", "-i", "in.h5", "-o", "out.h5", "--set", f"runtime.storage={storage}")
+        ended = ranks(count, "-m", "h5flow", *command)
+        assert ended.code == 0, ended
+        assert [(tmp_path / name).read_bytes() for name in ("in.h5", "other.h5")] == before
+        with h5py.File(tmp_path / "out.h5") as file:
+            pairs, values = file[f"{source}/ref/double/ref"], file["double/data"][:]
+            assert pairs.file.filename == str(tmp_path / "out.h5")
+            assert sorted(values) == list(range(0, 44, 2))
+            assert (values[pairs[:, 1]] == 2 * pairs[:, 0].astype(int)).all()
+            assert sorted(pairs[:, 0]) == list(range(22))
+            assert dict(file[source].attrs) == {"unit": "mm", "made_by": "a stage"}
+            assert sorted(file[f"{source}/below/data"][:]) == list(range(0, 44, 2))
+            assert file[f"{source}/data"][:].tolist() == list(range(22))
+        (tmp_path / "out.h5").unlink()
