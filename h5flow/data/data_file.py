@@ -61,6 +61,8 @@ class DataFile:
         self.drop = tuple(layout.normalise(name) for name in drop)
         self.compression = compression
         self._copied = False
+        #: The file that the output began as a copy of.
+        self.origin: str | None = None
         #: Held while anything of this object, its datasets' pages included, is looked at or changed.
         self.lock = threading.RLock()
         #: For those who wait for others to let go of something.
@@ -120,6 +122,7 @@ class DataFile:
             self._main = self.ranks.opened(original)
         else:
             self._main = self._opened(self.path, self.mode)
+        self._main.origin = self.origin
         if self.mode in ("w", "w-", "x"):
             self.mode = "a"  # opening once more must not lose what has been written
 

@@ -171,9 +171,12 @@ class H5FlowDataManager:
         assert output is not None
         if self._comm is None or self.size == 1:
             output.prepare(source)
+            self._file.origin = output.copied
             return
         if not self._file.is_open:
-            self._file.open(mpi.on_first_rank(self._comm, lambda: output.prepare(source)))
+            original = mpi.on_first_rank(self._comm, lambda: output.prepare(source))
+            self._file.origin = output.copied = original or output.copied
+            self._file.open(original)
 
     # what there is
 

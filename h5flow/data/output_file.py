@@ -28,6 +28,8 @@ class OutputFile:
         self._final = Path(path).resolve()
         self.working = str(self._final.with_name(self._final.name + WORKING))
         self._prepared = False
+        #: The file that it began as a copy of.
+        self.copied: str | None = None
 
     def prepare(self, source: str | None) -> str | None:
         """Start from a copy of `source`, or where there is none from the output that exists, or from nothing.
@@ -59,6 +61,7 @@ class OutputFile:
         else:
             Path(self.working).unlink(missing_ok=True)
         self._prepared = True
+        self.copied = original
         return original
 
     def origin(self, source: str | None) -> str | None:

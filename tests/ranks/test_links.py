@@ -64,3 +64,44 @@ def test_a_run_on_it(ranks, tmp_path, count, mode, source, storages):
             assert sorted(file[f"{source}/below/data"][:]) == list(range(0, 44, 2))
             assert file[f"{source}/data"][:].tolist() == list(range(22))
         (tmp_path / "out.h5").unlink()
+
+
+LOOKING = """
+from h5flow.core import H5FlowStage
+import numpy as np
+
+class Look(H5FlowStage):
+    def init(self, source_name):
+        if len(self.data_manager[source_name, :]):  # none in a plan
+            for name in ("ext", "virtual", "raw"):
+                assert self.data_manager[name, :].tolist() == list(range(22)), (name, self.data_manager[name, :])
+
+    def run(self, source_name, source_slice, cache):
+        for name in ("ext", "virtual", "raw"):
+            assert (cache[name] == np.arange(source_slice.start, source_slice.stop)).all()
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_in_other_files_beside_an_input_that_lies_elsewhere(ranks, tmp_path, count):
+    place = tmp_path / "data"
+    place.mkdir()
+    with h5py.File(place / "other.h5", "w", libver="latest") as file:
+        file.create_dataset("A/data", data=np.arange(22), maxshape=(None,), chunks=(4,))
+    np.arange(22).tofile(tmp_path / "rows.raw")  # HDF5 looks for it in the working directory
+    with h5py.File(place / "in.h5", "w") as file:
+        file["ext"] = h5py.ExternalLink("other.h5", "/A")
+        sheet = h5py.VirtualLayout((22,), "i8")
+        sheet[:] = h5py.VirtualSource("other.h5", "/A/data", (22,))
+        file.create_virtual_dataset("virtual/data", sheet)
+        file.create_dataset("raw/data", (22,), "i8", external=[("rows.raw", 0, 22 * 8)])
+    (tmp_path / "stage.py").write_text(LOOKING)
+    (tmp_path / "flow.yaml").write_text(
+        "flow: {source: ext, stages: [look]}\nlook: {classname: Look, path: stage, requires: [ext, virtual, raw]}\n"
+    )
+    files = [place / "in.h5", place / "other.h5", tmp_path / "rows.raw"]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    for command in (("check", "flow.yaml"), ("flow.yaml", "flow.yaml", "-o", "out.h5")):
+        ended = ranks(count, "-m", "h5flow", *command, "-i", "data/in.h5")
+        assert ended.code == 0, ended
+        assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
