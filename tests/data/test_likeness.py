@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -168,3 +169,13 @@ def test_what_can_not_be_read_is_there(tmp_path):
     with h5py.File(tmp_path / "in.h5") as original, new_likeness(str(tmp_path / "like.h5"), original) as likeness:
         assert likeness["whole/data"].shape == (4,)
         assert likeness["broken"].id.get_space().get_simple_extent_type() == h5s.NULL
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(h5py.__file__).parent.glob("tests/data_files/*.h5")), ids=lambda path: path.stem
+)
+def test_files_of_h5py(path):
+    with h5py.File(path) as original:
+        likeness = new_likeness("like.h5", original, driver="core", backing_store=False)
+        compare(original, likeness)
+        likeness.close()

@@ -77,6 +77,9 @@ class Look(H5FlowStage):
                 assert self.data_manager[name, :].tolist() == list(range(22)), (name, self.data_manager[name, :])
 
     def run(self, source_name, source_slice, cache):
+        found = cache["C"].filled(-1)
+        for row, children in zip(range(source_slice.start, source_slice.stop), found):
+            assert children.tolist() == ([2] if row == 5 else [-1])
         for name in ("ext", "virtual", "raw"):
             assert (cache[name] == np.arange(source_slice.start, source_slice.stop)).all()
 """
@@ -88,16 +91,20 @@ def test_rows_in_other_files_beside_an_input_that_lies_elsewhere(ranks, tmp_path
     place.mkdir()
     with h5py.File(place / "other.h5", "w", libver="latest") as file:
         file.create_dataset("A/data", data=np.arange(22), maxshape=(None,), chunks=(4,))
+        file.create_dataset("C/data", data=np.arange(3), maxshape=(None,), chunks=(4,))
+        file.create_dataset("ext/ref/C/ref", data=np.array([[5, 2]], "u4"), maxshape=(None, 2), chunks=(4, 2))
+        file["A/ref"] = file["ext/ref"]
     np.arange(22).tofile(tmp_path / "rows.raw")  # HDF5 looks for it in the working directory
     with h5py.File(place / "in.h5", "w") as file:
         file["ext"] = h5py.ExternalLink("other.h5", "/A")
+        file["C"] = h5py.ExternalLink("other.h5", "/C")
         sheet = h5py.VirtualLayout((22,), "i8")
         sheet[:] = h5py.VirtualSource("other.h5", "/A/data", (22,))
         file.create_virtual_dataset("virtual/data", sheet)
         file.create_dataset("raw/data", (22,), "i8", external=[("rows.raw", 0, 22 * 8)])
     (tmp_path / "stage.py").write_text(LOOKING)
     (tmp_path / "flow.yaml").write_text(
-        "flow: {source: ext, stages: [look]}\nlook: {classname: Look, path: stage, requires: [ext, virtual, raw]}\n"
+        "flow: {source: ext, stages: [look]}\nlook: {classname: Look, path: stage, requires: [ext, virtual, raw, C]}\n"
     )
     files = [place / "in.h5", place / "other.h5", tmp_path / "rows.raw"]
     before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
