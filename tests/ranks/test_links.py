@@ -30,6 +30,8 @@ class Double(H5FlowStage):
 
     def finish(self, source_name):
         assert self.data_manager.get_attrs(source_name)["unit"] == "mm"
+        self.data_manager.delete(source_name + "/old")
+        assert not self.data_manager.exists(source_name + "/old")
 """
 
 
@@ -40,6 +42,7 @@ def test_a_run_on_it(ranks, tmp_path, count, mode, source, storages):
     with h5py.File(tmp_path / "other.h5", "w", libver="latest") as file:
         file.create_dataset("A/data", data=np.arange(22), maxshape=(None,), chunks=(4,))
         file["A"].attrs["unit"] = "mm"
+        file["A/old/data"] = np.arange(3)
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file["ext"] = h5py.ExternalLink("other.h5", "/A")
         file["soft"] = h5py.SoftLink("ext")
@@ -63,6 +66,7 @@ def test_a_run_on_it(ranks, tmp_path, count, mode, source, storages):
             assert dict(file[source].attrs) == {"unit": "mm", "made_by": "a stage"}
             assert sorted(file[f"{source}/below/data"][:]) == list(range(0, 44, 2))
             assert file[f"{source}/data"][:].tolist() == list(range(22))
+            assert sorted(file[source]) == ["below", "data", "ref"]
         (tmp_path / "out.h5").unlink()
 
 
