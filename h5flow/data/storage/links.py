@@ -24,11 +24,8 @@ _log = logging.getLogger(__name__)
 
 @functools.cache
 def reading() -> h5p.PropLAID:
-    """How links are followed: a file that they lead to is opened for reading, even if this one is for writing."""
-    access, properties = h5p.create(h5p.FILE_ACCESS), h5p.create(h5p.LINK_ACCESS)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
-    access.set_file_locking(False, ignore_when_disabled=False)
-    properties.set_elink_fapl(access)
+    """How links are followed: what they lead to is opened for reading, even if the file itself is for writing."""
+    properties = h5p.create(h5p.LINK_ACCESS)
     properties.set_elink_acc_flags(h5f.ACC_RDONLY)
     return properties
 
