@@ -293,7 +293,9 @@ class _Structure:
         """The references between two datasets, `None` if there are none."""
         if not self._data_manager.ref_exists(one, other):
             return None
-        return next(name for name in (arrow(one, other), arrow(other, one)) if name in self.content())
+        # What lies in another file isn't listed.
+        names = (arrow(one, other), arrow(other, one))
+        return next((name for name in names if name in self.content()), names[0])
 
     def row_bytes(self, name: str) -> int | None:
         """The size of a row."""

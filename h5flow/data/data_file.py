@@ -64,6 +64,8 @@ class DataFile:
         self.compression = compression
         self._copied = False
         self._deleted: set[str] = set()
+        #: The file that the output began as a copy of.
+        self.origin: str | None = None
         #: Held while anything of this object, its datasets' pages included, is looked at or changed.
         self.lock = threading.RLock()
         #: For those who wait for others to let go of something.
@@ -81,6 +83,8 @@ class DataFile:
         self._shared: dict[tuple[str, bool], SharedDataset] = {}
         self._references: dict[tuple[str, str], Reference] = {}
         self._absent: set[tuple[str, str]] = set()
+        #: See `_creators`; references that are made from now on have region tables.
+        self._created: dict[str, set[str]] | None = None
         #: With the other ranks that write the file, if there are any.
         self.ranks: Ranks | None = None
         if comm is not None and comm.Get_size() > 1 and mode != "r":
@@ -124,6 +128,7 @@ class DataFile:
         else:
             self._before_opening()
             self._main = self._opened(self.path, self.mode)
+        self._main.origin = self.origin
         if self.mode in ("w", "w-", "x"):
             self.mode = "a"  # opening once more must not lose what has been written
 
@@ -170,6 +175,7 @@ class DataFile:
             self._paged.clear()
             self._references.clear()
             self._absent.clear()
+            self._created = None
             self._shared.clear()
             self._cache = PageCache(self.turn)
             self._cache.raw_chunks = self._raw_chunks
@@ -408,12 +414,21 @@ class DataFile:
             group = storage.find(top)
             if isinstance(group, h5py.Group):
                 group.visit(lambda path: _note_reference(path, others))
-            if everywhere:
-                for path, _ in objects_below(storage.file["/"]):
-                    if layout.is_reference(f"/{path}") and layout.joined(path)[1] == name:
-                        others.add(layout.joined(path)[0])
+        if everywhere:
+            others |= self._creators().get(name, set())
         found = (self._known_reference(name, other) for other in sorted(others))
         return [reference for reference in found if reference is not None]
+
+    def _creators(self) -> dict[str, set[str]]:
+        """The datasets that have created references to each one, as far as it may have no region table for them."""
+        if self._created is None:
+            self._created = {}
+            for storage in self._searched():
+                for path, _ in objects_below(storage.file["/"]):
+                    if layout.is_reference(f"/{path}"):
+                        parent, child = layout.joined(path)
+                        self._created.setdefault(child, set()).add(parent)
+        return self._created
 
     def paths(self) -> list[str]:
         """Absolute paths of all datasets, in either file."""
@@ -619,7 +634,7 @@ class DataFile:
             self.check_free(storage, path, f"group '{path}' for attributes", as_group=True)
             storage.make_own(path)
             group = storage.file.require_group(path)
-        else:
+        elif not self.is_own(group):
             group = self._own(path)
         for key, value in attributes.items():
             try:
@@ -658,6 +673,7 @@ class DataFile:
             self._shared.clear()
             self._references.clear()
             self._absent.clear()
+            self._created = None
 
     def _delete_reference(self, reference: Reference) -> None:
         parent, child = reference.parent, reference.child

@@ -179,8 +179,11 @@ class H5FlowDataManager:
         if self._comm is None or self.size == 1:
             output.begin(source)
             output.check()
+            self._file.origin = output.copied
         elif not self._file.is_open:
-            self._file.open(mpi.on_first_rank(self._comm, lambda: output.prepare(source)))
+            original = mpi.on_first_rank(self._comm, lambda: output.prepare(source))
+            self._file.origin = output.copied = original or output.copied
+            self._file.open(original)
 
     @property
     def working_path(self) -> str:

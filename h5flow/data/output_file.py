@@ -41,6 +41,8 @@ class OutputFile:
         self._copying: FileCopy | None = None
         # What is to be moved to the working file's place when that is opened.
         self._to_move: Path | None = None
+        #: The file that it began as a copy of.
+        self.copied: str | None = None
 
     def begin(self, source: str | None) -> str | None:
         """Start to make the output a copy of `source`, or without one of the output that exists, or nothing.
@@ -84,7 +86,8 @@ class OutputFile:
             self._to_move = origin
             return None
         self._start_with_copy_of(origin)
-        return str(origin)
+        self.copied = str(origin)
+        return self.copied
 
     def prepare(self, source: str | None) -> str | None:
         """`begin`, and wait until the working file is whole; returns the file of which it is a copy now."""

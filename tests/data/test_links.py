@@ -175,3 +175,39 @@ def test_what_leads_nowhere(linked, capsys):
             dm.delete(f"{name}/data")
         print_ref(dm.fh)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", ["virtual", "raw"])
+def test_rows_that_lie_in_other_files_are_not_written(tmp_path, monkeypatch, kind, caplog):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("other.h5", "w") as file:
+        file["x"] = np.arange(6)
+    np.arange(6).tofile("rows.raw")
+    with h5py.File("main.h5", "w") as file:
+        sheet = h5py.VirtualLayout((6,), "i8")
+        sheet[:] = h5py.VirtualSource("other.h5", "x", (6,))
+        file.create_virtual_dataset("virtual/data", sheet, fillvalue=-1)
+        file.create_dataset("raw/data", (6,), "i8", external=[("rows.raw", 0, 6 * 8)])
+    name = {"virtual": "other.h5", "raw": "rows.raw"}[kind]
+    before = (tmp_path / name).read_bytes()
+    with H5FlowDataManager("main.h5") as dm:
+        assert dm[kind, :].tolist() == [0, 1, 2, 3, 4, 5]
+        says = rf"rows of '/{kind}/data' of file 'main.h5' are in file '{name}'"
+        for call in (lambda: dm.write_data(kind, slice(0, 1), 5), lambda: dm.reserve_data(kind, 1)):
+            with pytest.raises(FileError, match=says):
+                call()
+        with pytest.raises(FileError, match=says):
+            dm.get_dset(kind)[0] = 5
+        dm.create_dset("B", "i4")
+        dm.create_ref(kind, "B")
+        dm.set_attrs(kind, x=1)
+    assert (tmp_path / name).read_bytes() == before
+    assert not caplog.messages
+    (tmp_path / name).unlink()
+    if kind == "virtual":
+        with H5FlowDataManager("main.h5", "r") as dm:
+            assert dm[kind, :].tolist() == [-1] * 6
+        assert caplog.messages == [
+            "rows of '/virtual/data' of file 'main.h5' are in file 'other.h5', which isn't there: they read as the fill"
+            " value"
+        ]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5f, h5g, h5l, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t
 
 from h5flow.data.storage.opening import UNREADABLE
 from h5flow.errors import FileError
@@ -22,11 +24,8 @@ _log = logging.getLogger(__name__)
 
 @functools.cache
 def reading() -> h5p.PropLAID:
-    """How links are followed: a file that they lead to is opened for reading, even if this one is for writing."""
-    access, properties = h5p.create(h5p.FILE_ACCESS), h5p.create(h5p.LINK_ACCESS)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
-    access.set_file_locking(False, ignore_when_disabled=False)
-    properties.set_elink_fapl(access)
+    """How links are followed: what they lead to is opened for reading, even if the file itself is for writing."""
+    properties = h5p.create(h5p.LINK_ACCESS)
     properties.set_elink_acc_flags(h5f.ACC_RDONLY)
     return properties
 
@@ -41,6 +40,49 @@ def file_of(found: Any, file: h5py.File) -> str:
     if h5o.get_info(found).fileno == h5o.get_info(file.id).fileno:
         return ""
     return str(h5py.File(h5py.h5i.get_file_id(found)).filename)
+
+
+def leads_out(file: h5py.File, path: str) -> bool:
+    """Whether a path goes through a link to another file, whether or not that is there."""
+    above = ""
+    for part in path.strip("/").split("/"):
+        above = f"{above}/{part}"
+        try:
+            link = file.id.links.get_info(above.encode("utf-8", "surrogateescape"))
+        except UNREADABLE:
+            return False
+        if link.type == h5l.TYPE_EXTERNAL:
+            return True
+        if link.type == h5l.TYPE_SOFT:
+            target = file.id.links.get_val(above.encode("utf-8", "surrogateescape")).decode()
+            above = target if target.startswith("/") else f"{above.rpartition('/')[0]}/{target}"
+            if above.strip("/") and leads_out(file, above):
+                return True
+    return False
+
+
+def made_of(found: h5d.DatasetID) -> list[str]:
+    """The other files that the rows of a dataset are in, as it names them."""
+    creation = found.get_create_plist()
+    if creation.get_layout() == h5d.VIRTUAL:
+        names = {creation.get_virtual_filename(number) for number in range(creation.get_virtual_count())}
+        return sorted(names - {"."})
+    raw = (creation.get_external(number)[0] for number in range(creation.get_external_count()))
+    return sorted({os.fsdecode(name) for name in raw})
+
+
+def tell_missing(files: list[str], path: str, file: str) -> None:
+    """Warn of files that aren't there, in place of which HDF5 gives the fill value."""
+    folder = Path(file).parent
+    for name in files:
+        # With % in it, it stands for many.
+        if "%" not in name and not (folder / name).exists() and not Path(name).exists():
+            _log.warning(
+                "rows of '%s' of file '%s' are in file '%s', which isn't there: they read as the fill value",
+                path,
+                file,
+                name,
+            )
 
 
 def make_own(file: h5py.File, path: str) -> None:

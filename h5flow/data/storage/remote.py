@@ -149,6 +149,8 @@ class RemoteStorage(SerialStorage):
         if here is None or here.elsewhere:
             return here
         original = None if self._original is None else self._original.dataset(path)
+        if original is not None and original.elsewhere:
+            return original
         return RemoteDataset(here.handle, self.path, self._link, original)
 
     def create(

@@ -159,6 +159,13 @@ class SerialStorage:
         if self._writable:
             self._writes = writes_to_opened(path)
 
+    #: A file that this one began as a copy of, from where links to other files lead on.
+    origin: str | None = None
+
+    @cached_property
+    def _origin(self) -> h5py.File | None:
+        return None if self.origin is None else open_file(self.origin, "r", role="input", locking=False)
+
     @cached_property
     def _writes(self) -> Writes:
         return writing(self.path)
@@ -172,6 +179,11 @@ class SerialStorage:
             return None
         other = links.file_of(found, self.file)
         elsewhere = other and links.lies_elsewhere(path, self.path, other)
+        if not other and (files := links.made_of(found)):
+            other = files[0]
+            elsewhere = f"rows of '{path}' of file '{self.path}' are in file '{other}'"
+            found = self._as_in_origin(path, found)
+            links.tell_missing(files, path, self.path if self._origin is None else self._origin.filename)
         creation = found.get_create_plist()
         if creation.get_nfilters() and creation.get_layout() == h5d.CHUNKED:
             chunk_bytes = math.prod(creation.get_chunk()) * found.get_type().get_size()
@@ -197,7 +209,24 @@ class SerialStorage:
             failed = self._writes.failed(error)
             if failed is not None:
                 raise failed from error
+            if self.origin is None or not links.leads_out(self.file, path):
+                return None
+        assert self._origin is not None
+        try:
+            found = links.opened(self._origin, path)
+        except KeyError:
             return None
+        return found if links.file_of(found, self._origin) else None
+
+    def _as_in_origin(self, path: str, found: h5d.DatasetID) -> h5d.DatasetID:
+        """A dataset whose rows are in other files, which HDF5 opens for writing where it has this one so."""
+        if self._origin is None:
+            return found
+        try:
+            there = links.opened(self._origin, path)
+        except KeyError:
+            return found
+        return there if isinstance(there, h5d.DatasetID) and there.shape == found.shape else found
 
     def make_own(self, path: str) -> None:
         """Have all groups of a path lie in this file, also where links lead to groups of others. Raises `FileError`."""
@@ -246,6 +275,8 @@ class SerialStorage:
 
     def close(self) -> None:
         """Close the file. Raises `FileError`, also if any write has failed before."""
+        if "_origin" in self.__dict__ and self._origin is not None:
+            self._origin.close()
         try:
             with self._writes:
                 self.file.close()
