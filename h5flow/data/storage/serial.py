@@ -156,6 +156,9 @@ class SerialStorage:
         self, path: str, dtype: npt.DTypeLike, row_shape: tuple[int, ...], compression: str | None
     ) -> SerialDataset:
         """Create an empty dataset, with the groups above it."""
+        chunks: Any = (rows_per_chunk(dtype, row_shape), *(max(1, n) for n in row_shape))
+        if 0 in row_shape:
+            chunks = True  # h5py refuses chunks longer than rows that hold nothing, unless it has chosen them
         with self._writes:
             handle = h5py.Group.create_dataset(
                 self.file,
@@ -163,7 +166,7 @@ class SerialStorage:
                 shape=(0, *row_shape),
                 maxshape=(None, *row_shape),
                 dtype=dtype,
-                chunks=(rows_per_chunk(dtype, row_shape), *(max(1, n) for n in row_shape)),
+                chunks=chunks,
                 compression=compression,
                 shuffle=compression is not None,
             )
