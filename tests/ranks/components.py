@@ -268,6 +268,13 @@ class Handles(H5FlowStage):
         assert into["rank"].tolist() == [10, 11, 12, 0, 13, 0]
         assert dm.fh["by_hand/data"][first]["rank"] == 10
         assert dm["by_hand/data"].dtype == ROW
+        for refused in (2**40, -(2**40), np.nan):
+            try:
+                rows["rank", first] = refused
+            except ValueError as error:
+                assert "by_hand" in str(error)  # noqa: PT017
+            else:
+                raise AssertionError(refused)
         own = dm.reserve_data("wide", 2)
         mask = np.zeros(self.wide.shape, bool)
         mask[own] = [[True, False, True], [False, True, False]]
@@ -548,3 +555,16 @@ class Counts(H5FlowStage):
         assert sorted(key for key in attrs if key.startswith("of_")) == [f"of_{rank}" for rank in range(self.size)]
         if self.rank == self.size - 1:
             dm.set_attrs("hits", last=self.rank)
+
+
+class EndsBadly(Source):
+    """On the last rank `next` ends as no generator may, after three slices."""
+
+    def __init__(self, how, **params):
+        super().__init__(**params)
+        self.how = how
+
+    def next(self):
+        if self.rank == self.size - 1 and self.number == 3:
+            return None if self.how == "forgets" else next(iter([]))
+        return super().next()
