@@ -15,6 +15,9 @@ from h5flow.errors import UsageError
 # What ends a text in mermaid, or is taken for HTML, an entity, markdown or a formula.
 _MEANT = re.compile(r'["&<>#;`\\\x00-\x1f\x7f\ud800-\udfff]')
 
+# What stands for signs of ours where there is only ASCII.
+_PLAIN = {"─▶": "->", "→": "->", "│": "|", "…": "...", "–": "-", "×": "x", "µ": "u", "≤": "<="}  # noqa: RUF001
+
 
 def single(source: str | None) -> str | None:
     """An input that is one file. Raises `UsageError` for a pattern of several."""
@@ -24,20 +27,45 @@ def single(source: str | None) -> str | None:
 
 
 def show(text: str) -> None:
-    """Print lines; where nobody reads on, as `head` doesn't, that is no error."""
+    """Print lines, in signs that the standard output has; where nobody reads on, as `head` doesn't, that is no error.
+
+    Raises `UsageError` where it can't be written otherwise, as to a full disk.
+    """
+    if not _printed_as(text):
+        for sign, plain in _PLAIN.items():
+            text = text.replace(sign, plain)
+        text = text.encode("ascii", "backslashreplace").decode()
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_to_nobody()
+    except OSError as error:
+        _write_to_nobody()
+        raise UsageError(f"the standard output can't be written: {error.strerror}") from error
+
+
+def _write_to_nobody() -> None:
+    """Have what is still to be written, when Python exits, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printed_as(text: str) -> bool:
+    """Whether the standard output has all signs of a text."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_json(value: Any) -> str:
-    """Structures as JSON for people and programs."""
+    """Structures as JSON for people and programs, with escapes for signs that the standard output doesn't have."""
     try:
-        return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(value), indent=2)  # the name of a file, say, that is no text, as it is
+        text = "\ud800"  # the name of a file, say, that is no text, as it is
+    return text if _printed_as(text) else json.dumps(msgspec.to_builtins(value), indent=2)
 
 
 def printable(line: str) -> str:

@@ -191,6 +191,9 @@ def resolved(config: WorkflowConfig) -> str:
     )
 
 
+_TUPLE = "tag:yaml.org,2002:python/tuple"
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes what isn't YAML, such as an array in a config made by a script, as it prints."""
 
@@ -200,7 +203,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(repr(value)))
-_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(value)))
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence(_TUPLE, value))
 
 
 def read(file: h5py.File) -> list[RunRecord]:

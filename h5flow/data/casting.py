@@ -7,7 +7,7 @@ its own is left to it: `fit` says so by returning `None`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import h5py
@@ -16,6 +16,8 @@ import numpy as np
 from h5flow.errors import DataMismatch
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_FEW = 32
 
 #: Told of a field (empty where there are none), a value, and the integer that it becomes.
 Cut = Callable[[str, Any, Any], None]
@@ -79,26 +81,50 @@ def _as_records(data: object, dtype: np.dtype[Any]) -> Array:
             f" ({', '.join(dtype.names)}); make records of it, as in np.zeros(n, dtype=data_manager.get_dset(…).dtype)"
         )
     # One value for all fields, as numpy has it.
-    filled = np.zeros((), dtype)
-    for name in dtype.names:
-        filled[name] = _column(data, dtype[name].base, name)
-    return filled
+    return _records(dict.fromkeys(dtype.names, data), dtype, ())
 
 
 def _of_tuples(data: object, dtype: np.dtype[Any]) -> Array:
-    """Records whose fields are given by position; read field by field, since numpy would wrap and cut."""
+    """Records whose fields are given by position; where numpy would wrap or cut, they are read field by field."""
     assert dtype.names is not None
+    records = _of_plain_tuples(data, dtype)
+    if records is not None:
+        return records
     given = np.array(data, dtype=[(name, "O", dtype[name].shape) for name in dtype.names])
-    records = np.zeros(given.shape, dtype)
-    for name in dtype.names:
-        records[name] = _column(given[name].tolist(), dtype[name].base, name)
+    return _records({name: given[name].tolist() for name in dtype.names}, dtype, given.shape)
+
+
+def _records(columns: Mapping[str, object], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Records of these columns, each as `as_values` reads it for its field."""
+    read: dict[str, Array] = {}
+    for name, column in columns.items():
+        base = dtype[name].base
+        is_known = base.names is not None or base.kind in "biufcS"
+        try:
+            read[name] = as_values(column, base) if is_known else np.asarray(column, dtype=base)
+        except Unfit as error:
+            raise Unfit(f"{_in(name)}{error}") from error
+    records = np.zeros(shape, [(name, values.dtype, dtype[name].shape) for name, values in read.items()])
+    for name, values in read.items():
+        records[name] = values
     return records
 
 
-def _column(data: object, dtype: np.dtype[Any], field: str) -> Array:
-    values = as_values(data, dtype)
-    converted = convert(values, dtype, field=field)
-    return np.asarray(data, dtype=dtype) if converted is None else converted
+def _of_plain_tuples(data: object, dtype: np.dtype[Any]) -> Array | None:
+    """Records of numbers, as quickly as numpy makes them; `None` if any isn't as it was given."""
+    assert dtype.names is not None
+    kinds = [dtype[name].kind for name in dtype.names]
+    rows = [data] if isinstance(data, tuple) else data
+    if not set(kinds) <= set("iufb") or not isinstance(rows, list) or not isinstance(rows[0], tuple):
+        return None
+    try:
+        records = np.asarray(data, dtype=dtype)
+    except OverflowError:
+        return None
+    for place, (name, kind) in enumerate(zip(dtype.names, kinds, strict=True)):
+        if kind in "iu" and np.atleast_1d(records[name]).tolist() != [row[place] for row in rows]:
+            return None
+    return records
 
 
 def fit(values: Array, dtype: np.dtype[Any], shape: tuple[int, ...], cut: Cut | None = None) -> Array | None:
@@ -202,7 +228,9 @@ def _in_range(values: Array, dtype: np.dtype[Any]) -> bool:
     """Whether integers of a type can hold all values, cut to whole numbers; NaN compares false."""
     limits = np.iinfo(dtype)
     if values.dtype.kind != "f":
-        low, high = (values.item(),) * 2 if values.size == 1 else (values.min(), values.max())
+        # Of a few values Python finds the least and the largest sooner than numpy.
+        few = values.ravel().tolist() if values.size <= _FEW else None
+        low, high = (values.min(), values.max()) if few is None else (min(few), max(few))
         return bool(low >= limits.min and high <= limits.max)
     low, high = float(values.min()), float(values.max())
     # Between the largest 64-bit integer and the next power of two there is no other float.

@@ -212,6 +212,10 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def _picked(self, args: Any) -> Any:
         """What h5py would select, if the file had no more rows than are to be seen."""
         rows, rest, names = self._parts(args)
+        if _is_of_elements(rows):
+            indices, within = self._masked(rows)
+            values = self._rows.take(indices)[within]
+            return values[names[0] if len(names) == 1 else names] if names else values
         values = self._rows.selected(rows)
         single = isinstance(rows, int | np.integer)
         values = values[0][tuple(rest)] if single else values[(slice(None), *rest)]
@@ -231,7 +235,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def __setitem__(self, args: Any, value: Any) -> None:
         rows, rest, names = self._parts(args)
         value = self._fitting(names, value)
-        if self._elsewhere:
+        if self._elsewhere or _is_of_elements(rows):
             self._assign(rows, rest, names, value)
             return
         if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
@@ -248,6 +252,16 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         with self._current(changes=touched):
             if len(chosen):
                 super().__setitem__((explicit, *rest, *names), value)
+
+    def _masked(self, mask: Any) -> tuple[Indices, Array]:
+        """The rows in which a mask selects elements, and which of them. Raises `DataMismatch` for another shape."""
+        chosen = np.asarray(mask)
+        if chosen.shape != self.shape:
+            raise DataMismatch(
+                f"dataset '{self._rows.name}': a mask of shape {chosen.shape} can't select from shape {self.shape}"
+            )
+        indices = np.flatnonzero(chosen.any(axis=tuple(range(1, chosen.ndim))))
+        return indices, chosen[indices]
 
     def _fitting(self, names: list[str], value: Any) -> Any:
         """A value as the type of the rows, or of the field, that it is written to. Raises `DataMismatch`.
@@ -278,14 +292,20 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def _assign(self, rows: Any, rest: list[Any], names: list[str], value: Any) -> None:
         """Write as h5py does: rows that are elsewhere are read, changed here, and written whole."""
-        if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
+        if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or (
+            np.ndim(rows) > 1 and not _is_of_elements(rows)
+        ):
             raise UsageError(f"dataset '{self.name}': on several ranks rows are written by slice or by row numbers")
-        chosen = self._rows.select(rows)
-        if not len(chosen):
+        at: Any
+        if _is_of_elements(rows):
+            indices, at = self._masked(rows)
+        else:
+            chosen = self._rows.select(rows)
+            indices = np.arange(chosen.start, chosen.stop) if chosen.indices is None else chosen.indices
+            at = (0 if isinstance(rows, int | np.integer) else slice(None), *rest)
+        if not len(indices):
             return
-        indices = np.arange(chosen.start, chosen.stop) if chosen.indices is None else chosen.indices
         values = self._rows.take(indices)
-        at = (0 if isinstance(rows, int | np.integer) else slice(None), *rest)
         given = value.dtype.names if isinstance(value, np.ndarray) else None
         if not names and given and set(given) < set(values.dtype.names or ()):
             names = [*given]
@@ -359,6 +379,11 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
                 self._fixed_shape = outer
             if changes is not None:
                 rows.drop_pages()
+
+
+def _is_of_elements(rows: Any) -> bool:
+    """Whether a selection is a mask that selects single elements of rows."""
+    return np.ndim(rows) > 1 and np.asarray(rows).dtype == bool
 
 
 def _writes_to(found: h5py.HLObject) -> Writes:

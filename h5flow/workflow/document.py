@@ -126,14 +126,43 @@ class _NamedText(io.StringIO):
         self.name = name
 
 
+_TUPLE = "tag:yaml.org,2002:python/tuple"
+
+
 class _Constructor(SafeConstructor):
-    """Constructs data from nodes; says where a scalar is that has no value, such as the date 2024-13-01."""
+    """Constructs data from nodes; says where a scalar is that has no value, such as the date 2024-13-01.
+
+    Besides what is safe anyway there are tuples, as Python's own YAML has them; no other objects of Python.
+    """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=deep)
         except ValueError as error:
             raise ConstructorError(None, None, str(error), node.start_mark) from None
+
+    def construct_tuple(self, node: yaml.Node) -> tuple[Any, ...]:
+        """Return the items of a sequence; others are mistakes."""
+        if not isinstance(node, yaml.SequenceNode):
+            raise ConstructorError(None, None, "a tuple is written as a list, !!python/tuple [1, 2]", node.start_mark)
+        return tuple(self.construct_sequence(node, deep=True))
+
+    def construct_undefined(self, node: yaml.Node) -> Any:
+        """Refuse what would make objects of Python, or nobody knows."""
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        holds = "workflow files hold plain values, !!python/tuple and !include"
+        message = f"could not determine a constructor for the tag '{tag}': {holds}"
+        raise ConstructorError(None, None, message, node.start_mark)
+
+
+_Constructor.add_constructor(_TUPLE, _Constructor.construct_tuple)  # type: ignore[type-var]
+_Constructor.add_constructor(None, _Constructor.construct_undefined)  # type: ignore[type-var]
+
+
+def value_of(text: str) -> Any:
+    """Return the value of a text in YAML. Raises `yaml.YAMLError` and `ValueError`."""
+    node = Loader(text).get_single_node()
+    return None if node is None else _Constructor().construct_document(node)
 
 
 def _composed(text: str, file: str, chain: tuple[str, ...], problems: list[Problem]) -> yaml.Node:

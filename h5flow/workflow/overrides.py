@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from h5flow.workflow.document import Document, Keys, Loader, Mark, fail, subject
+from h5flow.workflow.document import Document, Keys, Mark, fail, subject, value_of
 
 
 class Override(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class Override(msgspec.Struct, frozen=True):
         if not equals or not all(steps):
             fail(place, "", "expected KEY=VALUE, with dots in the key, as in 'runtime.strict=true'")
         try:
-            return cls(steps, yaml.load(value, Loader), place)
+            return cls(steps, value_of(value), place)
         except (yaml.YAMLError, ValueError):
             fail(place, "", f"'{value}' is not valid YAML")
 

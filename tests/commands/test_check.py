@@ -236,4 +236,6 @@ def test_an_input_that_nobody_looks_at_is_checked_too(folder):
     folder.write("made.py", "from h5flow.core import H5FlowGenerator\nclass Made(H5FlowGenerator):\n    pass\n")
     folder.write("made.yaml", "flow: {source: g, stages: []}\ng: {classname: Made, path: made, dset_name: made}\n")
     done = folder.run("check", "made.yaml", "-i", "made.py")
-    assert (done.code, done.err) == (2, "h5flow-async: file 'made.py' is not an HDF5 file\n")
+    note, wrong = done.err.splitlines()
+    assert note.startswith("h5flow-async: not wrong, but made.yaml:2: generator 'g' doesn't look at the input")
+    assert (done.code, wrong) == (2, "h5flow-async: file 'made.py' is not an HDF5 file")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+import h5py
+
 
 def rerun(folder, *arguments, file="out.h5"):
     return folder.run("rerun", file, "-o", "again.h5", *arguments)
@@ -161,3 +163,35 @@ def test_lines_have_the_format_of_the_workflow(folder):
         line.get("message") for line in lines
     }
     assert [line["slices"] for line in lines if line["event"] == "run.done"] == [1]
+
+
+def test_tuples_stay_tuples(folder):
+    folder.write(
+        "tuples.py",
+        """
+        from h5flow.core import H5FlowStage
+
+        class Shown(H5FlowStage):
+            def __init__(self, pair, **params):
+                super().__init__(**params)
+                self.pair = pair
+            def init(self, source_name):
+                self.data_manager.set_attrs('shown', pair=repr(self.pair))
+            def run(self, source_name, source_slice, cache):
+                pass
+        """,
+    )
+    folder.write(
+        "tuples.yaml",
+        """
+        flow: {source: raw, stages: [s]}
+        s: {classname: Shown, path: tuples, params: {pair: !!python/tuple [1, [2]]}}
+        """,
+    )
+    assert folder.run("tuples.yaml", "-i", "in.h5", "-o", "out.h5").code == 0
+    assert folder.run("rerun", "out.h5", "-o", "again.h5").code == 0
+    more = ("--set", "s.params.pair=!!python/tuple [3, 4]")
+    assert folder.run("tuples.yaml", "-i", "in.h5", "-o", "other.h5", *more).code == 0
+    for name, pair in (("out.h5", "(1, [2])"), ("again.h5", "(1, [2])"), ("other.h5", "(3, 4)")):
+        with h5py.File(name) as file:
+            assert file["shown"].attrs["pair"] == pair

@@ -237,6 +237,27 @@ class TestCreating:
         dm.create_dset("a", "i4", shape=expected)
         assert dm.get_dset("a").shape == (0, *expected)
 
+    @pytest.mark.parametrize("compression", [None, "gzip"])
+    @pytest.mark.parametrize("shape", [0, (0,), (2, 0), (0, 3)])
+    def test_rows_that_hold_nothing(self, tmp_path, shape, compression):
+        path = str(tmp_path / "a.h5")
+        row = (shape,) if isinstance(shape, int) else shape
+        with H5FlowDataManager(path, compression=compression) as dm:
+            dm.create_dset("a", "f4", shape=shape)
+            dm.create_dset("b", "i4")
+            dm.create_ref("a", "b")
+            rows = dm.reserve_data("a", 3)
+            dm.reserve_data("b", 1)
+            dm.write_data("a", rows, np.zeros((3, *row)))
+            dm.write_data("a", [1], 5)
+            dm.write_ref("a", "b", [(2, 0)])
+            assert dm["a", :].shape == dm.get_dset("a").shape == (3, *row)
+            assert dm["b", "a", :].shape == (1, 1, *row)
+            assert dm["a", "b", 2].tolist() == [[0]]
+        with h5py.File(path) as file:
+            assert file["a/data"].shape == (3, *row)
+            assert file["a/data"].maxshape == (None, *row)
+
     @pytest.mark.parametrize("shape", [1.5, (2.0,), -1, (2, -3), "x", None])
     def test_what_is_no_shape_is_refused(self, dm, shape):
         with pytest.raises(DataMismatch, match="dataset 'a': the shape of a row is"):

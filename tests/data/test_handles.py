@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from h5flow.data import H5FlowDataManager, dereference
+from h5flow.errors import DataMismatch
 
 
 @pytest.fixture
@@ -144,3 +145,27 @@ class TestRegionTables:
         assert self.lengths(dm) == (6, 3)
         (dm.get_dset("B") if how == "get_dset" else dm.fh.get("B/data")).resize((5,))
         assert self.lengths(dm) == (6, 5)
+
+
+@pytest.mark.parametrize("dtype", ["i8", [("x", "i4"), ("y", "f8")]])
+@pytest.mark.parametrize("row_shape", [(2,), (2, 3)])
+def test_masks_of_elements(dm, tmp_path, dtype, row_shape):
+    """As h5py has them."""
+    shape = (5, *row_shape)
+    draw = np.random.default_rng(7)
+    dm.create_dset("wide", dtype, row_shape)
+    dm.reserve_data("wide", 5)
+    with h5py.File(tmp_path / "oracle.h5", "w") as file:
+        oracle = file.create_dataset("wide", shape, dtype)
+        handle = dm.get_dset("wide")
+        for mask in (draw.random(shape) < 0.4, np.zeros(shape, bool), np.ones(shape, bool)):
+            values = draw.integers(0, 99, int(mask.sum()))
+            if not isinstance(dtype, str):
+                values = np.rec.fromarrays([values, values / 2], dtype=np.dtype(dtype))
+            for dataset in (oracle, handle):
+                if mask.any():
+                    dataset[mask] = values
+            assert handle[:].tobytes() == oracle[:].tobytes()
+            assert handle[mask].tolist() == oracle[mask].tolist()
+        with pytest.raises((DataMismatch, TypeError)):
+            handle[np.ones((4, *row_shape), bool)] = 1

@@ -60,7 +60,7 @@ UNFIT = [
     (HIT, np.array([(1, 1j)] * 3, [("id", "u2"), ("excess", "c16")]), "field 'excess': 1j is complex"),
     (HIT, np.array([(0, 0.5), (-7, 0), (0, 0)], [("id", "i8"), ("excess", "f8")]), r"field 'id': -7 \(entry 1\)"),
     (NESTED, [((1, 2), "abcde", [1, 2, 3])] * 3, "field 'text': b'abcde'"),
-    (NESTED, [((1, 40000), "a", [1, 2, 3])] * 3, "field 'y': 40000"),
+    (NESTED, [((1, 40000), "a", [1, 2, 3])] * 3, "field 'pos\\.y': 40000"),
     (NESTED, [((1, 4), "a", [1, 2, 70000])] * 3, r"field 'xyz': 70000 \(entry 0, 2\)"),
     (
         NESTED,
@@ -200,6 +200,14 @@ class TestFractions:
         made(dm, HIT)
         with caplog.at_level(logging.WARNING):
             dm.write_data("a", slice(0, 3), np.array([(1.5, 1.5)] * 3, [("id", "f8"), ("excess", "f8")]))
+        (line,) = self.said(caplog)
+        assert line.startswith("dataset 'a', field 'id' holds integers: 1.5 is cut to 1")
+
+    @pytest.mark.parametrize("data", [[(1.5, 1.5)] * 3, (1.5, 1.5), 1.5])
+    def test_of_records_in_a_list_too(self, dm, caplog, data):
+        made(dm, HIT)
+        dm.write_data("a", slice(0, 3), data)
+        assert dm["a", :].tolist() == [(1, 1.5)] * 3
         (line,) = self.said(caplog)
         assert line.startswith("dataset 'a', field 'id' holds integers: 1.5 is cut to 1")
 

@@ -245,7 +245,9 @@ class Handles(H5FlowStage):
 
     def init(self, source_name):
         self.data_manager.create_dset("by_hand", ROW)
+        self.data_manager.create_dset("wide", "i4", shape=(3,))
         self.rows = self.data_manager.get_dset("by_hand")
+        self.wide = self.data_manager.get_dset("wide")
 
     def run(self, source_name, source_slice, cache):
         dm, rows = self.data_manager, self.rows
@@ -266,11 +268,26 @@ class Handles(H5FlowStage):
         assert into["rank"].tolist() == [10, 11, 12, 0, 13, 0]
         assert dm.fh["by_hand/data"][first]["rank"] == 10
         assert dm["by_hand/data"].dtype == ROW
+        for refused in (2**40, -(2**40), np.nan):
+            try:
+                rows["rank", first] = refused
+            except ValueError as error:
+                assert "by_hand" in str(error)  # noqa: PT017
+            else:
+                raise AssertionError(refused)
+        own = dm.reserve_data("wide", 2)
+        mask = np.zeros(self.wide.shape, bool)
+        mask[own] = [[True, False, True], [False, True, False]]
+        self.wide[mask] = [7, 8, 9]
+        assert self.wide[mask].tolist() == [7, 8, 9]
+        assert self.wide[own].tolist() == [[7, 0, 8], [0, 9, 0]]
         source = dm.get_dset(source_name)
         assert source[source_slice].tolist() == cache[source_name].tolist()
         assert dm[source_name].attrs["made"] == "for a test"
 
     def finish(self, source_name):
+        mask = self.wide[:] > 7
+        assert self.wide[mask].tolist() == [8, 9] * (len(self.wide) // 2)
         assert self.rows[::6]["rank"].tolist() == [10] * (len(self.rows) // 6)
         assert self.rows[:]["rank"].tolist() == [10, 11, 12, 0, 13, 0] * (len(self.rows) // 6)
 
@@ -538,3 +555,16 @@ class Counts(H5FlowStage):
         assert sorted(key for key in attrs if key.startswith("of_")) == [f"of_{rank}" for rank in range(self.size)]
         if self.rank == self.size - 1:
             dm.set_attrs("hits", last=self.rank)
+
+
+class EndsBadly(Source):
+    """On the last rank `next` ends as no generator may, after three slices."""
+
+    def __init__(self, how, **params):
+        super().__init__(**params)
+        self.how = how
+
+    def next(self):
+        if self.rank == self.size - 1 and self.number == 3:
+            return None if self.how == "forgets" else next(iter([]))
+        return super().next()

@@ -177,6 +177,32 @@ def test_generators_that_let_an_iterator_end_them(flow, tmp_path, mode):
 
 
 @pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [("forgets", "next() has returned nothing"), ("strays", "StopIteration has left next() from components.py:")],
+)
+def test_a_generator_that_ends_badly_on_one_rank(flow, tmp_path, mode, how, says):
+    workflow = CHAIN.replace("classname: Source", "classname: EndsBadly").replace("slices: 6", f"how: {how}")
+    ended = flow(2, workflow, "--set", f"runtime.mode={mode}", limit=20)
+    assert ended.code == 1, ended
+    assert f"generator 'source' (workflow.yaml:3), rank 1: {says}" in ended.err, ended
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.timeout(100)
+def test_names_in_other_spellings(flow, tmp_path):
+    files = []
+    for workflow in (CHAIN, CHAIN.replace("dset_name: raw", "dset_name: /raw/").replace("[hits, {", "['//hits/', {")):
+        again = workflow.replace("path: hits", "path: hits//") if "//hits/" in workflow else workflow
+        ended = flow(2, again)
+        assert ended.code == 0, ended
+        files.append(content(tmp_path / "out.h5"))
+        (tmp_path / "out.h5").unlink()
+    assert files[0] == files[1]
+
+
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize("stages", ["hits, sums", "hits, meets, sums"])
 def test_components_that_wait_for_each_other_while_slices_are_cheap(flow, tmp_path, stages):
     """A rank that kept slices until it had many of them would have others wait for what they are needed for."""

@@ -241,3 +241,31 @@ def put(tree: Any, keys: tuple[Any, ...], value: Any) -> Any:
     copied = tree.copy()
     copied[keys[0]] = put(tree[keys[0]], keys[1:], value)
     return copied
+
+
+class TestTags:
+    def test_tuples(self):
+        write(
+            w="flow: {source: raw, stages: !!python/tuple [a]}\n"
+            "a:\n  params:\n    pair: !!python/tuple [1, !!python/tuple [x, 2.5]]\n"
+            "    ? !!python/tuple [1, 2]\n    : 3\n"
+        )
+        document = load("w.yaml")
+        assert document.data["flow"]["stages"] == ("a",)
+        assert document.data["a"]["params"] == {"pair": (1, ("x", 2.5)), (1, 2): 3}
+        assert document.place("a", "params", "pair", 1) == "w.yaml:4:30"
+
+    @pytest.mark.parametrize(
+        ("value", "says"),
+        [
+            ("!!python/object/apply:os.system [x]", "constructor for the tag '!!python/object/apply:os.system'"),
+            ("!!python/name:os.system", "constructor for the tag '!!python/name:os.system'"),
+            ("!own [1]", "constructor for the tag '!own': workflow files hold plain values, !!python/tuple and"),
+            ("!!python/tuple 5", "a tuple is written as a list, !!python/tuple [1, 2]"),
+        ],
+    )
+    def test_others_are_refused_where_they_stand(self, value, says):
+        write(w=f"flow: {{source: raw}}\na:\n  x: {value}\n")
+        (problem,) = problems()
+        assert problem.startswith("w.yaml:3:6: ")
+        assert says in problem

@@ -88,8 +88,7 @@ MODULE = """
             self.number += 1
             return self.data_manager.reserve_data(self.dset_name, 2) if self.number < 3 else self.EMPTY
 
-    class Nxt(Gen):
-        next = H5FlowGenerator.next
+    class Nxt(H5FlowGenerator):
         def nxt(self):
             return self.EMPTY
 
@@ -214,7 +213,8 @@ def test_a_generator_without_next_says_what_it_has_instead(folder):
     folder.write("flow.yaml", "flow: {source: g, stages: []}\ng: {classname: Nxt, path: mine, dset_name: made}\n")
     done = folder.run("flow.yaml", "-o", "out.h5")
     assert done.code == 1
-    assert "next() is not implemented" in done.err
+    assert "class Nxt has no next(), and nobody calls its 'nxt' (did you mean 'next'?)" in done.err
+    assert "Nxt.next() is not implemented" in done.err
 
 
 @pytest.mark.parametrize(("classname", "count"), [("mine, classname: Gen", 3), ("reads, classname: Reads", 0)])

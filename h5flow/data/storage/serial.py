@@ -244,10 +244,12 @@ class SerialStorage:
     ) -> SerialDataset:
         """Create an empty dataset, with the groups above it."""
         self.make_own(path.rpartition("/")[0])
-        chunk = (self._first_chunk_rows(dtype, row_shape), *(max(1, n) for n in row_shape))
+        chunks: Any = (self._first_chunk_rows(dtype, row_shape), *(max(1, n) for n in row_shape))
         cache = _CACHE_OF_PLAIN_CHUNKS
         if compression is not None:
-            cache = chunk_cache(math.prod(chunk) * np.dtype(dtype).itemsize)
+            cache = chunk_cache(math.prod(chunks) * np.dtype(dtype).itemsize)
+        if 0 in row_shape:
+            chunks = True  # h5py refuses chunks longer than rows that hold nothing, unless it has chosen them
         with self._writes:
             handle = h5py.Group.create_dataset(
                 self.file,
@@ -255,7 +257,7 @@ class SerialStorage:
                 shape=(0, *row_shape),
                 maxshape=(None, *row_shape),
                 dtype=dtype,
-                chunks=chunk,
+                chunks=chunks,
                 rdcc_nbytes=cache,
                 compression=compression,
                 shuffle=compression is not None,
