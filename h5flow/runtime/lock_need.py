@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
 
 # Between two probes, in seconds: at first, to know soon, and then.
 _FIRST_PERIOD, _PERIOD = 1.5e-3, 0.2
@@ -21,21 +24,31 @@ _ENOUGH: Final = 12
 _MEASURABLE = getattr(sys, "_is_gil_enabled", lambda: True)() and hasattr(time, "pthread_getcpuclockid")
 
 
+class _Spent(NamedTuple):
+    """Seconds: the clock, what the threads have computed, and for how long they have waited for a core."""
+
+    clock: float
+    computed: float
+    queued: float
+
+
 class LockNeed:
     """Measures, while one slice at a time is at work, what it would leave to others.
 
     Now and then a thread keeps the lock for a moment and looks how much the others compute meanwhile: numpy with
     large arrays, HDF5 and zlib go on, Python and numpy with small arrays stand still. What isn't computing at all
-    waits for something. Where all cores are busy with other processes nothing goes on, and nothing could be won.
+    waits for something; to wait for a core is no such wait, since more threads wouldn't get there sooner. Where all
+    cores are busy with other processes nothing goes on beside the probe, and nothing could be won.
     """
 
     def __init__(self, threads: Iterable[threading.Thread]) -> None:
         """For the threads of components."""
-        idents = [thread.ident for thread in threads if thread.ident is not None] if _MEASURABLE else []
-        self._clocks = [time.pthread_getcpuclockid(ident) for ident in idents]
+        alive = [thread for thread in threads if thread.ident is not None] if _MEASURABLE else []
+        self._clocks = [time.pthread_getcpuclockid(thread.ident) for thread in alive if thread.ident is not None]
+        self._statistics = [Path(f"/proc/self/task/{thread.native_id}/schedstat") for thread in alive]
         # Of the probes: for which share of the moment the others went on without the lock.
         self._free: deque[float] = deque(maxlen=_KEPT)
-        # Since the one before it: seconds by the clock, and of the processor for the others.
+        # Since the one before it: seconds by the clock, without those spent waiting for a core, and of the processor.
         self._spans: deque[tuple[float, float]] = deque(maxlen=_KEPT)
         self._goes_on = threading.Event()
         self._ended = False
@@ -71,28 +84,39 @@ class LockNeed:
         self._goes_on.set()
 
     def _measure(self) -> None:
-        before: tuple[float, float] | None = None
-        while not self._ended:
-            if not self._goes_on.is_set():
-                self._goes_on.wait()
-                before = None
-            time.sleep(_FIRST_PERIOD if len(self._free) < _FIRST_PROBES else _PERIOD)
-            try:
-                before = self._probe(before)
-            except OSError:  # a thread has ended, so the loop is over
-                return
+        with ExitStack() as stack:
+            statistics = []
+            with suppress(OSError):  # other systems than Linux have none
+                statistics = [stack.enter_context(path.open("rb", buffering=0)) for path in self._statistics]
+            before: _Spent | None = None
+            while not self._ended:
+                if not self._goes_on.is_set():
+                    self._goes_on.wait()
+                    before = None
+                time.sleep(_FIRST_PERIOD if len(self._free) < _FIRST_PROBES else _PERIOD)
+                try:
+                    before = self._probe(before, statistics)
+                except OSError:  # a thread has ended, so the loop is over
+                    return
 
-    def _probe(self, before: tuple[float, float] | None) -> tuple[float, float]:
-        """Keep the lock for a moment; takes and returns the clock and what was computed when a probe was over."""
-        clock, computed = time.perf_counter(), self._computed()
+    def _probe(self, before: _Spent | None, statistics: Sequence[BinaryIO]) -> _Spent:
+        """Keep the lock for a moment; takes and returns what had been spent when a probe was over."""
+        now = self._spent(statistics)
         if before is not None:
-            self._spans.append((clock - before[0], computed - before[1]))
-        end = clock + _HELD
+            computed = now.computed - before.computed
+            seconds = now.clock - before.clock - (now.queued - before.queued)
+            self._spans.append((max(seconds, computed), computed))
+        end = time.perf_counter() + _HELD
         while time.perf_counter() < end:
             pass
-        after = self._computed()
-        self._free.append((after - computed) / _HELD)
-        return time.perf_counter(), after
+        self._free.append((self._computed() - now.computed) / _HELD)
+        return self._spent(statistics)
+
+    def _spent(self, statistics: Sequence[BinaryIO]) -> _Spent:
+        """What has been spent up to now."""
+        # The second number of the line: nanoseconds of waiting for a core (proc(5), Documentation/scheduler).
+        queued = sum(int(os.pread(file.fileno(), 80, 0).split()[1]) for file in statistics)
+        return _Spent(time.perf_counter(), self._computed(), 1e-9 * queued)
 
     def _computed(self) -> float:
         """What the threads have computed, in seconds."""
