@@ -17,6 +17,7 @@ from typing import Any
 import h5py
 import msgspec
 
+from h5flow import mpi
 from h5flow.core.component import Component
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.data import H5FlowDataManager
@@ -131,7 +132,7 @@ def plan(
         facts = _facts(input_filename)
         source = input_filename
         for config in configs:
-            manager = H5FlowManager(config, output.path, source, start, end, mpi=False, output=output)
+            manager = H5FlowManager(config, output.path, source, start, end, mpi=False, output=output, comm=mpi.alone())
             try:
                 planned.append(_planned(manager, config, facts))
             finally:
