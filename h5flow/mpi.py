@@ -54,6 +54,15 @@ def world() -> Intracomm:
     return MPI.COMM_WORLD
 
 
+def alone() -> Intracomm | None:
+    """The communicator of this rank by itself, where a launcher has started several; `None` without."""
+    if launched_ranks() == 1 or not available():
+        return None
+    from mpi4py import MPI
+
+    return MPI.COMM_SELF
+
+
 def __getattr__(name: str) -> Any:
     """`H5FLOW_MPI`, whether MPI may be used, and `comm`, `rank` and `size` of all ranks: what users' modules import.
 

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import msgspec
 
+from h5flow import mpi
 from h5flow.core.component import Component
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.data import H5FlowDataManager
@@ -133,9 +134,17 @@ def plan(
         facts = _facts(input_filename)
         source = input_filename
         for config in configs:
-            first, last = config is configs[0], config is configs[-1]
             manager = H5FlowManager(
-                config, output.path, source, start, end, mpi=False, output=output, first=first, last=last
+                config,
+                output.path,
+                source,
+                start,
+                end,
+                mpi=False,
+                output=output,
+                comm=mpi.alone(),
+                first=config is configs[0],
+                last=config is configs[-1],
             )
             try:
                 planned.append(_planned(manager, config, facts))

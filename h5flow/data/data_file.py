@@ -271,7 +271,12 @@ class DataFile:
 
     @property
     def _has_checkpoints(self) -> bool:
-        return self.ranks is None or self.ranks.makes_checkpoints
+        # What ranks have open together they could only bring up to date together.
+        return not self._is_open_on_all_ranks
+
+    @property
+    def _is_open_on_all_ranks(self) -> bool:
+        return self.ranks is not None and self.ranks.all_open
 
     @property
     def _is_checkpoint_due(self) -> bool:
@@ -488,7 +493,8 @@ class DataFile:
     def _region_table(self, storage: Storage, path: str, rows: PagedDataset, pairs: PagedDataset) -> RegionTable:
         """A region table of the file, or one in memory where there is none, or none that can be completed."""
         stored = storage.dataset(path)
-        if stored is None or ((self.mode == "r" or stored.elsewhere) and stored.length < rows.stored.length):
+        stays = self.mode == "r" or self._is_open_on_all_ranks
+        if stored is None or ((stays or stored.elsewhere) and stored.length < rows.stored.length):
             if self._lacking is None:
                 self._lacking = MemoryStorage()
             stored = self._lacking.create(path, layout.ref_region_dtype, (), None)
@@ -568,12 +574,17 @@ class DataFile:
                 region.handle.attrs["ref"] = layout.ref_path(parent, child)
 
     def store_regions(self, parent: str, child: str, carried_out: bool = False) -> None:
-        """Have the file hold the region tables of references that came without them."""
+        """Have the file hold the region tables of references that came without them. Raises `DataMismatch`."""
+        sides = {layout.region_path(parent, child), layout.region_path(child, parent)}
+        if self._is_open_on_all_ranks and any(self.find(side) is not None for side in sides):
+            raise DataMismatch(
+                f"references '{parent}' → '{child}' came without whole region tables, and ranks that write the file"
+                " together can't complete them; choose runtime.storage: single-writer"
+            )
         if self.ranks is not None and not carried_out:
             self.ranks.structure(self.store_regions, parent, child, True)
             return
         path = layout.ref_path(parent, child)
-        sides = {layout.region_path(parent, child), layout.region_path(child, parent)}
         for side in sides:
             self.creating(side)
         storage = next(storage for storage in self._searched() if storage.dataset(path) is not None)

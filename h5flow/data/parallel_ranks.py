@@ -32,7 +32,7 @@ T = TypeVar("T")
 class ParallelRanks(Ranks):
     """The part that one rank has in a file that all of them have open."""
 
-    makes_checkpoints = False  # since ranks could make them together only
+    all_open = True
 
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
         super().__init__(comm, file)

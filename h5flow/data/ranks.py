@@ -86,8 +86,8 @@ class RankedFile(Protocol):
 class Ranks:
     """The part that one rank has in a file, which rank 0 writes for all of them."""
 
-    #: Whether the file is brought up to date now and then.
-    makes_checkpoints = True
+    #: Whether all ranks have the file open, and change it together.
+    all_open = False
 
     def __init__(self, comm: Intracomm, file: RankedFile) -> None:
         self.file = file

@@ -30,7 +30,7 @@ class Sum(H5FlowStage):
 
 @pytest.mark.parametrize("shorter", [None, (5, 2)])
 @pytest.mark.parametrize(("count", "mode"), [(1, "pipelined"), (2, "pipelined"), (2, "sequential")])
-def test_a_run_on_them(ranks, tmp_path, storages, count, mode, shorter):
+def test_a_run_on_them(ranks, tmp_path, count, mode, shorter):
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file.create_dataset("A/data", data=np.arange(20), maxshape=(None,), chunks=(4,))
         file.create_dataset("B/data", data=np.arange(4) * 10, maxshape=(None,), chunks=(4,))
@@ -47,7 +47,8 @@ def test_a_run_on_them(ranks, tmp_path, storages, count, mode, shorter):
         "flow: {source: loop, stages: [sum]}\nsum: {classname: Sum, path: stage, requires: [B]}\n"
         "loop: {classname: H5FlowDatasetLoopGenerator, dset_name: A, params: {chunk_size: 4}}\n"
     )
-    for storage in storages if count > 1 else ["auto"]:
+    # HDF5 can't have ranks together make longer what a program without MPI has made.
+    for storage in ["single-writer"] if count > 1 else ["auto"]:
         settings = ("--set", f"runtime.storage={storage}", "--set", f"runtime.mode={mode}")
         ended = ranks(count, "-m", "h5flow", "flow.yaml", "-i", "in.h5", "-o", "out.h5", *settings)
         assert ended.code == 0, ended
