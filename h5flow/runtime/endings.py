@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from h5flow.errors import H5FlowError
-from h5flow.runtime.telling import entries_of, place_of
+from h5flow.runtime.failure import entries_of, place_of
 
 
 def check_end(error: StopIteration | StopAsyncIteration, generator: object) -> None:

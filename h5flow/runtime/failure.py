@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -39,3 +42,16 @@ def located(error: BaseException) -> Where | None:
     """Where an error happened, if that is known."""
     found: Any = error.__dict__.get("h5flow_where")
     return found if isinstance(found, Where) else None
+
+
+def entries_of(error: BaseException) -> Iterator[TracebackType]:
+    """Yield the entries of an error's traceback, outermost first."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def place_of(entry: TracebackType) -> str:
+    """Return the line of a traceback's entry, as in `weather.py:106`."""
+    return f"{Path(entry.tb_frame.f_code.co_filename).name}:{entry.tb_lineno}"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from h5flow.errors import H5FlowError
-from h5flow.runtime.failure import located
+from h5flow.runtime.failure import entries_of, located, place_of
 from h5flow.runtime.measures import bounds
 from h5flow.telemetry.events import RunFailed
 
@@ -29,11 +28,6 @@ def line(error: BaseException) -> str:
     return f"{where}: {message}" + (f" ({place_of(own)})" if own is not None else "")
 
 
-def place_of(entry: TracebackType) -> str:
-    """Return the line of a traceback's entry, as in `weather.py:106`."""
-    return f"{Path(entry.tb_frame.f_code.co_filename).name}:{entry.tb_lineno}"
-
-
 def _own_entry(error: BaseException) -> TracebackType | None:
     """Find the innermost entry in the component's code, if the error comes from a library that is called there."""
     entries = list(entries_of(error))
@@ -46,14 +40,6 @@ def _own_entry(error: BaseException) -> TracebackType | None:
         return None
     # Code that is executed as a text has lines of its own, which say nothing.
     return next((entry for entry in reversed(own) if not _file(entry).startswith("<")), None)
-
-
-def entries_of(error: BaseException) -> Iterator[TracebackType]:
-    """Yield the entries of an error's traceback, outermost first."""
-    trace = error.__traceback__
-    while trace is not None:
-        yield trace
-        trace = trace.tb_next
 
 
 def _file(entry: TracebackType) -> str:
