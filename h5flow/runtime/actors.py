@@ -401,11 +401,11 @@ class Staging:
                 self._seconds = now - started
                 item.note(loaded - started, now - loaded)
                 alone = flight.batches.alone
-                if not alone or item is parcel[-1]:
+                if not alone or item is parcel[-1] or item.course is not None:
                     item.size = size_of(item.cache.values())
                     item.most = max(item.most, item.size)
                 if item.course is not None:
-                    item.course.note(self._scene, started, loaded, now, None if alone else item.size)
+                    item.course.note(self._scene, started, loaded, now, item.size)
                 if self._last:
                     item.release()
                 ready.append(item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: What slices may hold besides the first one, in any process.
-SPARE = 4 << 20
+SPARE = 2 << 20
 
 
 class Budget:
@@ -11,7 +11,7 @@ class Budget:
 
     A slice enters when its number is handed out, is charged for what is loaded for it, and leaves when the last
     stage is done with it. One slice always passes, however large it is. `spare` is what slices may hold besides the
-    first one, where that is bounded instead of the `size` of all of them.
+    first one, where that is bounded instead of the `size` of all of them; batches, which save less, get less of it.
     """
 
     def __init__(self, slices: int | None = None, size: int | None = None, spare: int | None = None) -> None:
@@ -41,7 +41,7 @@ class Budget:
     def room(self) -> int | None:
         """How many slices may enter together when none is in flight, at least one; `None` for any number."""
         bounds = [] if self.slices is None else [self.slices]
-        limit = self._limit
+        limit = self.size if self.spare is None else self._expected + SPARE
         if limit is not None and self._expected:
             bounds.append(limit // self._expected)
         return max(1, min(bounds)) if bounds else None
@@ -51,9 +51,9 @@ class Budget:
         return self._has_room() or number == next(iter(self._charged))
 
     def grant(self, memory: int) -> None:
-        """Where slices share `spare` memory: let them have a tenth of what the process takes with one at a time."""
+        """Where slices share `spare` memory: let them have an eighth of what the process takes with one at a time."""
         if self.spare is not None:
-            self.spare = max(SPARE, memory // 10)
+            self.spare = max(SPARE, memory // 8)
 
     def enter(self, number: int) -> None:
         """A slice enters."""
@@ -78,9 +78,5 @@ class Budget:
         self._charged[number] = size
 
     def _has_room(self) -> bool:
-        limit = self._limit
+        limit = self.size if self.spare is None else self._expected + self.spare
         return limit is None or self._bytes + self._expected <= limit
-
-    @property
-    def _limit(self) -> int | None:
-        return self.size if self.spare is None else self._expected + self.spare
