@@ -382,6 +382,28 @@ class Texts(H5FlowStage):
         self.data_manager.write_data("texts", rows, [f"{self.rank} of {self.size}"])
 
 
+class LeadsTo(H5FlowStage):
+    """The last rank alone writes references of HDF5 to a dataset that becomes long afterwards."""
+
+    def init(self, source_name):
+        import h5py
+
+        self.data_manager.create_dset("long", "f8")
+        self.data_manager.create_dset("leads", h5py.ref_dtype)
+        self.told = False
+
+    def run(self, source_name, source_slice, cache):
+        dm, last = self.data_manager, self.rank == self.size - 1
+        rows = dm.reserve_data("long", 4000)
+        dm.write_data("long", rows, 1.0)
+        row = dm.reserve_data("leads", int(last and not self.told))
+        if row.start < row.stop:
+            self.told = True
+            lead = np.empty(1, dm.get_dset("leads").dtype)
+            lead[0] = dm.get_dset("long").ref
+            dm.write_data("leads", row, lead)
+
+
 class HandsOver(H5FlowGenerator):
     """One rank, each time another one, makes rows with what belongs to them, and tells each rank which are its own."""
 

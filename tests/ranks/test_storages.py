@@ -172,3 +172,13 @@ def test_texts_of_any_length(flow, tmp_path, storage):
         assert ended.code == 0, ended
         with h5py.File(tmp_path / "out.h5") as file:
             assert set(file["texts/data"].asstr()[:]) == {"0 of 2", "1 of 2"}
+
+
+@pytest.mark.timeout(100)
+def test_references_to_what_becomes_long(flow, tmp_path):
+    ended = flow(2, one_stage("LeadsTo"), "--set", "runtime.storage=single-writer")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        (lead,) = file["leads/data"][:]
+        assert file[lead] == file["long/data"]
+        assert len(file["long/data"]) == 48_000
