@@ -357,6 +357,7 @@ class PagedDataset:
         whole = (number + 1) * self.page_rows <= self.length
         if page is None or not whole or page.first >= page.last or not self.cache.raw_chunks:
             return None
+        self._lengthen(self.length)
         if self._writer is None:
             self._writer = (not self.stored.shared and ChunkWriter.of(self.stored.handle)) or False
         return Deflatable(page, page.version, self._writer) if self._writer else None

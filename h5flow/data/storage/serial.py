@@ -33,6 +33,28 @@ _DIMENSIONS = (b"DIMENSION_LIST", b"REFERENCE_LIST")
 _PORTION = 1 << 20
 
 
+class Fresh:
+    """Datasets that have been created since a file was opened, as long as nothing in it refers to them."""
+
+    def __init__(self) -> None:
+        self._addresses: set[int] = set()
+        #: Such as longer ones have replaced, to be kept open until the file is flushed: HDF5 gives their place away
+        #: when they are closed.
+        self.replaced: list[h5d.DatasetID] = []
+
+    def __contains__(self, dataset: h5d.DatasetID) -> bool:
+        return bool(self._addresses) and _address(dataset) in self._addresses
+
+    def add(self, dataset: h5d.DatasetID) -> None:
+        """Note one that has been created."""
+        self._addresses.add(_address(dataset))
+
+    def discard(self, dataset: h5d.DatasetID) -> None:
+        """Something may refer to it from now on."""
+        if self._addresses:
+            self._addresses.discard(_address(dataset))
+
+
 class SerialDataset:
     """A dataset of a file that one process has open, read and written below h5py's slicing.
 
@@ -48,9 +70,9 @@ class SerialDataset:
         path: str,
         writable: bool = True,
         elsewhere: str = "",
-        unknown: set[int] | None = None,
+        fresh: Fresh | None = None,
     ) -> None:
-        """Of the file at a path; `unknown` are the addresses of datasets to which nothing in it can refer yet."""
+        """Of the file at a path, in which `fresh` datasets have been created."""
         self.handle = handle
         self.elsewhere = elsewhere
         self._writes = writing(path)
@@ -68,8 +90,8 @@ class SerialDataset:
         self._rest = (0,) * len(self._stored_shape)
         #: From so many rows on `lengthened` gives the dataset longer chunks, `None` if it has its final ones.
         self.long_rows: int | None = None
-        self._unknown = unknown
-        if unknown and h5o.get_info(handle.id).addr in unknown and is_chosen_here(handle):
+        self._fresh = fresh
+        if fresh is not None and handle.id in fresh and is_chosen_here(handle):
             wanted = long_rows(stored, self._stored_shape)
             self.long_rows = wanted if wanted > self.chunk_rows else None
 
@@ -126,9 +148,9 @@ class SerialDataset:
 
     def fix(self) -> None:
         """Have the dataset stay the same object, since something in the file may refer to it."""
-        if self.long_rows is not None and self._unknown:
-            self.long_rows = None
-            self._unknown.discard(h5o.get_info(self.handle.id).addr)
+        self.long_rows = None
+        if self._fresh is not None:
+            self._fresh.discard(self.handle.id)
 
     @property
     def is_in_use(self) -> bool:
@@ -169,12 +191,21 @@ class SerialDataset:
             group = self.handle.file[folder or "/"].id
             group.unlink(name.encode())
             h5o.link(new.id, group, name.encode())
-            if self.length:
-                # A run that is killed now shall leave no file in which others have the place of the old chunks.
-                self.handle.file.flush()
             made = h5d.open(group, name.encode(), access)
+            self._replaced(moves=bool(creation.get_nfilters()))
         self.fix()
         return SerialDataset(h5py.Dataset(made), self._path)
+
+    def _replaced(self, moves: bool) -> None:
+        """See that a run that is killed leaves no file in which others have the place of this dataset's chunks.
+
+        Where the last of the new chunks `moves` when it is filled, because it is compressed, the file can't have it
+        yet, and has the old ones until it is flushed.
+        """
+        if moves and self._fresh is not None:
+            self._fresh.replaced.append(self.handle.id)
+        elif self.length:
+            self.handle.file.flush()
 
     def _spaces(self, start: int, count: int) -> tuple[h5s.SpaceID, h5s.SpaceID]:
         block = (count, *self._stored_shape)
@@ -204,9 +235,8 @@ class SerialStorage:
         return None if self.origin is None else open_file(self.origin, "r", role="input", locking=False)
 
     @cached_property
-    def _unknown(self) -> set[int]:
-        """The addresses of datasets that have been created here, as long as nothing in the file refers to them."""
-        return set()
+    def _fresh(self) -> Fresh:
+        return Fresh()
 
     @cached_property
     def _writes(self) -> Writes:
@@ -238,7 +268,7 @@ class SerialStorage:
                 del found  # HDF5 takes the cache size only from the first of several openings.
                 found = h5d.open(file, name, access)
         handle, writable = h5py.Dataset(found), self._writable and not other
-        return SerialDataset(handle, other or self.path, writable, elsewhere, None if other else self._unknown)
+        return SerialDataset(handle, other or self.path, writable, elsewhere, None if other else self._fresh)
 
     def find(self, path: str) -> h5py.HLObject | None:
         """The object at a path, `None` where there is none; in another file it is only read."""
@@ -306,8 +336,8 @@ class SerialStorage:
                 shuffle=compression is not None,
                 dcpl=chosen_here(h5p.create(h5p.DATASET_CREATE)),
             )
-        self._unknown.add(h5o.get_info(handle.id).addr)
-        return SerialDataset(handle, self.path, unknown=self._unknown)
+        self._fresh.add(handle.id)
+        return SerialDataset(handle, self.path, fresh=self._fresh)
 
     def _first_chunk_rows(self, dtype: npt.DTypeLike, row_shape: tuple[int, ...]) -> int:
         return short_rows(dtype, row_shape)
@@ -317,6 +347,7 @@ class SerialStorage:
         if self._writable:
             with self._writes:
                 h5py.File.flush(self.file)
+                self._fresh.replaced.clear()
         self._writes.check()
 
     def close(self) -> None:
@@ -351,6 +382,10 @@ class SerialStorage:
             sink = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(sink, descriptor, inheritable=False)
             os.close(sink)
+
+
+def _address(dataset: h5d.DatasetID) -> int:
+    return int(h5o.get_info(dataset).addr)
 
 
 def copy_attributes(source: h5d.DatasetID, target: h5d.DatasetID) -> None:
