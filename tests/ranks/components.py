@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
+from h5flow.modules import H5FlowDatasetLoopGenerator
 
 ROW = np.dtype([("id", "i8"), ("rank", "i4"), ("value", "f8")])
 
@@ -380,6 +382,23 @@ class Texts(H5FlowStage):
     def run(self, source_name, source_slice, cache):
         rows = self.data_manager.reserve_data("texts", 1)
         self.data_manager.write_data("texts", rows, [f"{self.rank} of {self.size}"])
+
+
+class CopiesItself(H5FlowDatasetLoopGenerator):
+    """Makes the copy of the input by hand, or as it is made for it."""
+
+    def __init__(self, by_hand, **params):
+        self.by_hand = by_hand
+        super().__init__(**params)
+
+    def copy(self, f0, f1, block=True):
+        if not self.by_hand:
+            super().copy(f0, f1, block)
+            return
+        if self.rank == 0 and f0 != f1:
+            shutil.copyfile(f0, f1)
+        if self.size > 1:
+            self.comm.barrier()
 
 
 class LeadsTo(H5FlowStage):
