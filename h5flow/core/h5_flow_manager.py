@@ -117,7 +117,7 @@ class H5FlowManager:
             if self._copies_input and input_filename:
                 self.data_manager.start_with_copy_of(input_filename)
             else:
-                self.data_manager.prepare(None)
+                self.data_manager.prepare(None, opens=not self._copies_by_itself)
             emit(
                 FileOpened(
                     path=output_filename,
@@ -130,6 +130,8 @@ class H5FlowManager:
             self.configure_resources(self.config, input_filename, start_position, end_position)
             self.configure_generator(input_filename, self.config, start_position, end_position)
             self.configure_flow(self.config)
+            if self._copies_by_itself:
+                self.data_manager.prepare(None)
         except BaseException:
             self.abandon()
             raise
@@ -494,6 +496,12 @@ class H5FlowManager:
         """Whether the generator loops over the input, which the output then starts as a copy of."""
         section = self.config.generator
         return section is None or class_of(section, H5FlowGenerator).copies_input
+
+    @property
+    def _copies_by_itself(self) -> bool:
+        """Whether the generator may replace the file when it is made, so that nobody can have it open before."""
+        section = self.config.generator
+        return not self._copies_input and section is not None and hasattr(class_of(section, H5FlowGenerator), "copy")
 
     def _made(
         self, section: ComponentConfig, base: type[C], label: str, position: int | None, **arguments: Any

@@ -23,7 +23,8 @@ _CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBAD
 class FileCopy:
     """A copy that is being made of one file as another, which is replaced.
 
-    It is whole when `wait` returns. Making one raises `OSError` if either file can't be opened.
+    It is whole when `wait` returns. Making one raises `OSError` if either file can't be opened. A process that is
+    forked meanwhile has no part in it.
     """
 
     def __init__(self, source: Path, target: Path) -> None:
@@ -37,6 +38,7 @@ class FileCopy:
         self._given_up = False
         self._error: OSError | None = None
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
         self._began = time.perf_counter()
         self._from = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -44,12 +46,17 @@ class FileCopy:
         except BaseException:
             os.close(self._from)
             raise
-        self.size = os.fstat(self._from).st_size
-        if self._clone() or self.size <= _SMALL:
-            self._copy()
-        else:
-            self._thread = threading.Thread(target=self._copy, name="h5flow copy", daemon=True)
-            self._thread.start()
+        try:
+            self.size = os.fstat(self._from).st_size
+            if self._clone() or self.size <= _SMALL:
+                self._copy()
+            else:
+                self._thread = threading.Thread(target=self._copy, name="h5flow copy", daemon=True)
+                self._thread.start()
+        except BaseException:
+            self._given_up = True
+            target.unlink(missing_ok=True)
+            raise
 
     def wait(self) -> None:
         """Wait until the copy is whole. Raises `OSError` if it can't be made; then the target is gone."""
@@ -61,6 +68,8 @@ class FileCopy:
 
     def give_up(self) -> None:
         """Remove the copy, whole or not."""
+        if os.getpid() != self._process:
+            return
         self._given_up = True
         if self._thread is not None:
             self._thread.join()

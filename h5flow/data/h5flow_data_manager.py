@@ -172,8 +172,11 @@ class H5FlowDataManager:
         else:
             self._file.start_with_copy_of(path)
 
-    def prepare(self, source: str | None) -> None:
-        """Have the output begin as a copy of a file, or as it is, or empty; several ranks open it. Collective."""
+    def prepare(self, source: str | None, *, opens: bool = True) -> None:
+        """Have the output begin as a copy of a file, or as it is, or empty. Collective.
+
+        Several ranks open it, unless it is known to be replaced by something else; then this is called again.
+        """
         output = self._output
         assert output is not None
         if self._comm is None or self.size == 1:
@@ -183,7 +186,8 @@ class H5FlowDataManager:
         elif not self._file.is_open:
             original = mpi.on_first_rank(self._comm, lambda: output.prepare(source))
             self._file.origin = output.copied = original or output.copied
-            self._file.open(original)
+            if opens:
+                self._file.open(original)
 
     @property
     def working_path(self) -> str:

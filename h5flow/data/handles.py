@@ -107,27 +107,37 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def _id(self, _: h5py.h5d.DatasetID) -> None: ...
 
     @property
+    def _dcpl(self) -> h5py.h5p.PropDCID:
+        # h5py keeps it with the handle.
+        return self._id.get_create_plist()
+
+    def _stay(self) -> None:
+        """Have the dataset stay the same object of HDF5, since somebody may keep what leads to it."""
+        with self._lock:
+            self._rows.rows.stored.fix()
+
+    @property
     def ref(self) -> h5py.Reference:
         """A reference to the dataset."""
-        self._rows.rows.fix()
+        self._stay()
         return super().ref
 
     @property
     def regionref(self) -> Any:
         """What makes references to regions of the dataset."""
-        self._rows.rows.fix()
+        self._stay()
         with self._current():
             return super().regionref
 
     @property
     def dims(self) -> Any:
         """The dimensions, which can have scales."""
-        self._rows.rows.fix()
+        self._stay()
         return super().dims
 
     def make_scale(self, name: str = "") -> None:
         """Make the dataset a scale, as h5py does."""
-        self._rows.rows.fix()
+        self._stay()
         super().make_scale(name)
 
     @property
@@ -180,7 +190,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def attrs(self) -> h5py.AttributeManager:
         """The attributes of the dataset itself."""
         self._owner.untraced(f"attributes of '{self.name}'")
-        self._rows.rows.fix()
+        self._stay()
         return BufferedAttributes(super().attrs, self, self._owner)
 
     def __getitem__(self, args: Any, new_dtype: Any = None) -> Any:

@@ -65,6 +65,8 @@ class OutputFile:
                 f"'{self.working}' is the only copy of '{self.path}', which a run that worked in place has left"
                 f" unfinished; look at it, then rename it or remove it, and remove '{self._note}'"
             )
+        if source is not None and _same_file(Path(source), Path(self.working)):
+            raise FileError(f"input '{source}' is where '{self.path}' is written; rename it, or choose another output")
         own = source is not None and self.is_same(source)
         origin: Path | None = None
         if source is not None and not own:
@@ -108,15 +110,16 @@ class OutputFile:
         """Wait until the working file is whole, and nobody else's any more. Raises `FileError`."""
         moved, self._to_move = self._to_move, None
         if moved is not None:
-            self._note.write_text(f"{self.working} is {self.path}, on which a run works in place.\n")
-            moved.replace(self.working)
-        copying, self._copying = self._copying, None
+            self._take_name_away(moved)
+        copying = self._copying
         if copying is None:
             return
         began = time.perf_counter()
         try:
-            copying.wait()
+            copying.wait()  # if a signal ends that, it is to be given up
+            self._copying = None
         except OSError as error:
+            self._copying = None
             raise FileError(f"can't copy '{copying.source}' to '{copying.target}': {error.strerror}") from error
         how = "cloned" if copying.cloned else "copied"
         waited = time.perf_counter() - began
@@ -161,6 +164,17 @@ class OutputFile:
                 f"output '{self.path}' can't be given its name: {error.strerror}; it is complete as '{self.working}'"
             ) from error
         self._note.unlink(missing_ok=True)
+
+    def _take_name_away(self, final: Path) -> None:
+        try:
+            self._note.write_text(f"{self.working} is {self.path}, on which a run works in place.\n")
+            final.replace(self.working)
+        except BaseException as error:
+            if final.exists():
+                self._note.unlink(missing_ok=True)
+            if not isinstance(error, OSError):
+                raise
+            raise FileError(f"can't work on '{self.path}' in place, as '{self.working}': {error.strerror}") from error
 
     def _start_with_copy_of(self, source: Path) -> None:
         try:

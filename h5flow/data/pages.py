@@ -60,7 +60,6 @@ class PagedDataset:
         #: Why the dataset can't be used any more.
         self.gone = ""
         self.cache = cache
-        self._is_fixed = False
         self._writer: ChunkWriter | Literal[False] | None = None
         #: Where the chunks are in the file, for as long as nobody writes to the dataset.
         self._chunks: RawChunks | Literal[False] | None = None
@@ -321,18 +320,17 @@ class PagedDataset:
             self._lengthen(length)
             self.stored.resize(length)
 
-    def fix(self) -> None:
-        """Have the stored dataset stay the same object, since something in the file may refer to it."""
-        self._is_fixed = True
-
     def _lengthen(self, length: int) -> None:
         """Have the file keep the dataset in longer chunks, if so many rows are worth it."""
-        if self.stored.long_rows is None or length < self.stored.long_rows or self._is_fixed:
+        if self.stored.long_rows is None or length < self.stored.long_rows:
             return
         self._wait_for_readers()
-        self.stored = self.stored.lengthened()
         self._writer = None
         self._chunks = False
+        if self.stored.is_in_use:
+            self.stored.fix()
+            return
+        self.stored = self.stored.lengthened()
 
     def flush(self, last_chunk: bool = True, again: bool = True) -> None:
         """Bring the file up to date; the pages stay readable.
@@ -359,6 +357,7 @@ class PagedDataset:
         whole = (number + 1) * self.page_rows <= self.length
         if page is None or not whole or page.first >= page.last or not self.cache.raw_chunks:
             return None
+        self._lengthen(self.length)
         if self._writer is None:
             self._writer = (not self.stored.shared and ChunkWriter.of(self.stored.handle)) or False
         return Deflatable(page, page.version, self._writer) if self._writer else None

@@ -391,5 +391,12 @@ class Ranks:
         file = rows.stored.handle.file
         if what == "read":
             return leads.portable(rows.read(start, content), file)
-        values = leads.unpacked(content, file).astype(rows.dtype)
+
+        def reference(found: leads.Lead) -> Any:
+            to = None if found.path is None else self.file.paged(found.path.decode())
+            if to is not None:
+                to.stored.fix()
+            return leads.reference(found, file)
+
+        values = leads.mapped(content, leads.Lead, reference).astype(rows.dtype)
         return rows.update(start, values) if what == "put" else rows.write(start, values)

@@ -228,8 +228,8 @@ class Coordination:
                     self._check()
                     if key in self._refused:
                         raise self._refused.pop(key)
-                    self._pass_on_news()
-                    self._turn.wait()
+                    if not self._pass_on_news():
+                        self._turn.wait()
             if key in self._outcomes:
                 return self._outcomes.pop(key).result()
             try:
@@ -240,11 +240,16 @@ class Coordination:
         finally:
             del self._own[key]
 
-    def _pass_on_news(self) -> None:
-        """Wake others before waiting, for the courier that couldn't."""
-        if self._news:
-            self._news = False
-            self._turn.notify_all()
+    def _pass_on_news(self) -> bool:
+        """Wake others before waiting, for the courier that couldn't; says whether there was news, maybe for the caller.
+
+        It may have come since the caller has looked, and nobody tells of it again.
+        """
+        if not self._news:
+            return False
+        self._news = False
+        self._turn.notify_all()
+        return True
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -361,8 +366,8 @@ class Coordination:
         with self._waiting():
             while number not in self._collected:
                 self._check()
-                self._pass_on_news()
-                self._turn.wait()
+                if not self._pass_on_news():
+                    self._turn.wait()
         answers = self._collected.pop(number)
         for answer in answers:
             if isinstance(answer, Exception):

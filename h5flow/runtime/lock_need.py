@@ -58,11 +58,11 @@ class LockNeed:
         """The share of the time, from 0 to 1, in which somebody computes with the lock; `None` if not known yet."""
         if not _MEASURABLE:
             return 0.0
-        if len(self._free) < _ENOUGH:
+        probes, spans = tuple(self._free), tuple(self._spans)  # at once: the measuring thread may add some any time
+        if len(probes) < _ENOUGH:
             return None
-        seconds = sum(span[0] for span in self._spans)
-        computing = sum(span[1] for span in self._spans) / seconds
-        free = sum(self._free) / len(self._free)
+        computing = sum(span[1] for span in spans) / sum(span[0] for span in spans)
+        free = sum(probes) / len(probes)
         return float(min(1.0, max(0.0, computing - free)))
 
     def start(self) -> None:

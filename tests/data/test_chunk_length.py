@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -84,20 +85,28 @@ class TestOnDisk:
 
     @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
     @pytest.mark.parametrize("steps", [[16383], [16384], [100, 20_000, 5], [16000, 500], [3, 40_000], [70_000]])
-    def test_rows_survive_longer_chunks(self, steps: list[int], compression: str | None, tmp_path: Path) -> None:
-        """Also where some of them were in the file already, in short chunks."""
+    @pytest.mark.parametrize("again", [False, True])
+    def test_rows_survive_longer_chunks(
+        self, steps: list[int], compression: str | None, again: bool, tmp_path: Path
+    ) -> None:
+        """Also where some of them are in the file already, in short chunks; these stay if another run made them."""
         path = str(tmp_path / "a.h5")
         wanted = np.arange(sum(steps)) * 0.5
         start = 0
+        dm = H5FlowDataManager(path, compression=compression)
+        dm.create_dset("x", "f8")
         for count in steps:
-            with H5FlowDataManager(path, compression=compression) as dm:
-                dm.create_dset("x", "f8")
-                rows = dm.reserve_data("x", count)
-                dm.write_data("x", rows, wanted[start : start + count])
+            dm.write_data("x", dm.reserve_data("x", count), wanted[start : start + count])
             start += count
+            if again:
+                dm.finish()
+                dm = H5FlowDataManager(path, compression=compression)
+            else:
+                dm.fh.flush()
+        dm.finish()
         with h5py.File(path) as file:
             np.testing.assert_array_equal(file["x/data"][()], wanted)
-            assert file["x/data"].chunks == ((16384,) if len(wanted) >= 16384 else (1024,))
+            assert file["x/data"].chunks == ((16384,) if (steps[0] if again else sum(steps)) >= 16384 else (1024,))
             assert file["x/data"].compression == compression
 
     def test_references_and_texts(self, tmp_path: Path) -> None:
@@ -154,13 +163,93 @@ class TestOnDisk:
             dm.set_attrs("x", itself=dm.get_dset("x").ref)
             attributes = dm.get_dset("y").attrs
             region = dm.get_dset("z").regionref[:0]
+            moved = dm.get_dset("y").ref
             for name in ("x", "y", "z"):
                 dm.write_data(name, dm.reserve_data(name, 100_000), 3.0)
             attributes["late"] = 1
+            dm.fh.move("y/data", "moved/data")
+            dm.write_data("moved", dm.reserve_data("moved", 10), 3.0)
             dm.set_attrs("z", none=region, some=dm.get_dset("z").regionref[:10])
         with h5py.File(tmp_path / "a.h5") as file:
             assert file[file["x"].attrs["itself"]].shape == (100_000,)
-            assert file["y/data"].attrs["late"] == 1
+            assert file[moved] == file["moved/data"]
+            assert file["moved/data"].attrs["late"] == 1
             for name, rows in (("none", 0), ("some", 10)):
                 region = file["z"].attrs[name]
                 assert file[region][region].tolist() == [3.0] * rows
+
+    def test_what_others_may_refer_to_stays_the_same_object(self, tmp_path: Path) -> None:
+        """What has been done with a dataset since another run has made it, nobody can know."""
+        path = str(tmp_path / "a.h5")
+        with H5FlowDataManager(path) as dm:
+            dm.create_dset("x", "f8")
+            dm.write_data("x", dm.reserve_data("x", 10), 1.0)
+        with h5py.File(path, "a") as file:
+            file["chosen"] = np.array([file["x/data"].ref], h5py.ref_dtype)
+            file["link/data"] = h5py.SoftLink("/x/data")
+        with H5FlowDataManager(path) as dm:
+            dm.write_data("link", dm.reserve_data("link", 99_990), 2.0)
+        with h5py.File(path) as file:
+            assert file[file["chosen"][0]].shape == (100_000,)
+            assert isinstance(file.get("link/data", getlink=True), h5py.SoftLink)
+            assert file["x/data"][99_999] == 2.0
+
+    @pytest.mark.parametrize("how", ["linked", "scale", "scaled", "low level", "opened"])
+    def test_what_is_in_use_stays_the_same_object(self, how: str, tmp_path: Path) -> None:
+        with H5FlowDataManager(str(tmp_path / "a.h5")) as dm:
+            dm.create_dset("x", "f8")
+            dm.write_data("x", dm.reserve_data("x", 10), 1.0)
+            kept: Any = None
+            if how == "linked":
+                dm.fh["other"] = dm.fh["x/data"]
+            elif how == "scale":
+                plain = h5py.File(dm.fh.id).create_dataset("other", (10,), "f8")
+                h5py.h5ds.attach_scale(plain.id, dm.get_dset("x").id, 0)
+            elif how == "scaled":
+                plain = h5py.File(dm.fh.id).create_dataset("other", (10,), "f8")
+                h5py.h5ds.attach_scale(dm.get_dset("x").id, plain.id, 0)
+            elif how == "low level":
+                kept = h5py.Dataset(dm.get_dset("x").id)
+            else:
+                dm.fh.flush()
+                kept = h5py.File(dm.fh.id)["x/data"]
+            dm.write_data("x", dm.reserve_data("x", 99_990), 1.0)
+            dm.fh.flush()
+            if kept is not None:
+                assert kept.shape == (100_000,)
+                kept[5] = 2.0
+                kept = None
+        with h5py.File(tmp_path / "a.h5") as file:
+            rows, other = file["x/data"], file.get("other")
+            assert rows.shape == (100_000,)
+            if how == "linked":
+                assert other == rows
+            elif how == "scale":
+                assert other.dims[0][0] == rows
+            elif how == "scaled":
+                assert file[other.attrs["REFERENCE_LIST"][0][0]] == rows
+            else:
+                assert rows[5] == 2.0
+
+    @pytest.mark.parametrize("length", [0, 2])
+    def test_rows_of_variable_length_that_are_all_of_one(self, length: int, tmp_path: Path) -> None:
+        with H5FlowDataManager(str(tmp_path / "a.h5")) as dm:
+            dm.create_dset("x", h5py.vlen_dtype("i4"))
+            rows = dm.reserve_data("x", 100)
+            for row in range(*rows.indices(100)) if length else ():
+                dm.get_dset("x")[row] = np.full(length, row)
+            dm.reserve_data("x", 19_900)
+        with h5py.File(tmp_path / "a.h5") as file:
+            rows = file["x/data"]
+            assert rows.chunks == (16384,)
+            assert rows[99].tolist() == [99] * length
+            assert rows[19_999].tolist() == []
+
+    def test_a_handle_knows_the_chunks(self, tmp_path: Path) -> None:
+        with H5FlowDataManager(str(tmp_path / "a.h5")) as dm:
+            dm.create_dset("x", "f8")
+            handle = dm.get_dset("x")
+            assert handle.chunks == (1024,)
+            dm.write_data("x", dm.reserve_data("x", 40_000), 1.0)
+            assert next(handle.iter_chunks()) == (slice(0, 16384, 1),)
+            assert handle.chunks == (16384,)

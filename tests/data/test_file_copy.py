@@ -54,6 +54,29 @@ def test_leaves_nothing_behind_when_given_up(source: Path, tmp_path: Path) -> No
     assert not (tmp_path / "target").exists()
 
 
+def test_leaves_nothing_behind_when_a_signal_ends_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fstat", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        FileCopy(source, tmp_path / "target")
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_of_a_parent_stays_where_a_child_gives_up(source: Path, tmp_path: Path) -> None:
+    copying = FileCopy(source, tmp_path / "target")
+    if (child := os.fork()) == 0:
+        copying.give_up()
+        os._exit(0)
+    os.waitpid(child, 0)
+    copying.wait()
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+
+
 def test_says_so_when_the_source_becomes_shorter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "source"
     source.write_bytes(LONG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
+from h5flow.modules import H5FlowDatasetLoopGenerator
 
 ROW = np.dtype([("id", "i8"), ("rank", "i4"), ("value", "f8")])
 
@@ -380,6 +382,45 @@ class Texts(H5FlowStage):
     def run(self, source_name, source_slice, cache):
         rows = self.data_manager.reserve_data("texts", 1)
         self.data_manager.write_data("texts", rows, [f"{self.rank} of {self.size}"])
+
+
+class CopiesItself(H5FlowDatasetLoopGenerator):
+    """Makes the copy of the input by hand, or as it is made for it."""
+
+    def __init__(self, by_hand, **params):
+        self.by_hand = by_hand
+        super().__init__(**params)
+
+    def copy(self, f0, f1, block=True):
+        if not self.by_hand:
+            super().copy(f0, f1, block)
+            return
+        if self.rank == 0 and f0 != f1:
+            shutil.copyfile(f0, f1)
+        if self.size > 1:
+            self.comm.barrier()
+
+
+class LeadsTo(H5FlowStage):
+    """The last rank alone writes references of HDF5 to a dataset that becomes long afterwards."""
+
+    def init(self, source_name):
+        import h5py
+
+        self.data_manager.create_dset("long", "f8")
+        self.data_manager.create_dset("leads", h5py.ref_dtype)
+        self.told = False
+
+    def run(self, source_name, source_slice, cache):
+        dm, last = self.data_manager, self.rank == self.size - 1
+        rows = dm.reserve_data("long", 4000)
+        dm.write_data("long", rows, 1.0)
+        row = dm.reserve_data("leads", int(last and not self.told))
+        if row.start < row.stop:
+            self.told = True
+            lead = np.empty(1, dm.get_dset("leads").dtype)
+            lead[0] = dm.get_dset("long").ref
+            dm.write_data("leads", row, lead)
 
 
 class HandsOver(H5FlowGenerator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import random
 import sys
 import time
@@ -17,6 +18,9 @@ from comparing import content, digest
 
 from h5flow.core import H5FlowGenerator, H5FlowManager, H5FlowStage
 from h5flow.data import checkpoints
+
+# A workflow takes a second or two on four ranks with two busy cores; what takes so many never ends.
+HANGS_AFTER = 60
 
 ROW = np.dtype([("id", "i8"), ("digest", "u4"), ("value", "f8")])
 
@@ -218,10 +222,12 @@ def main(first, count):
             for storage in storages:
                 for mode in ("sequential", "pipelined"):
                     paths.append(Path(f"{storage}-{mode}-{seed}.h5"))
+                    faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
                     run(config, str(paths[-1]), mode, storage)
         except BaseException:
             print(f"seed {seed}, rank {comm.rank}: {config}", file=sys.stderr, flush=True)  # noqa: T201
             raise
+        faulthandler.cancel_dump_traceback_later()
         comm.Barrier()
         if comm.rank == 0:
             one = content(paths[0])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5flow.ranks.rounds import AFTER, BEFORE, LOOP, OutOfOrder, Progress, Rounds
+from h5flow.ranks.moments import AFTER, BEFORE, LOOP
+from h5flow.ranks.rounds import OutOfOrder, Progress, Rounds
 
 #: For each rank, slice and component: how many rows of which dataset it reserves in each of its calls, and whether it
 #: waits for the answer at once, or just before a call later, or not at all.

@@ -172,3 +172,25 @@ def test_texts_of_any_length(flow, tmp_path, storage):
         assert ended.code == 0, ended
         with h5py.File(tmp_path / "out.h5") as file:
             assert set(file["texts/data"].asstr()[:]) == {"0 of 2", "1 of 2"}
+
+
+@pytest.mark.timeout(100)
+def test_references_to_what_becomes_long(flow, tmp_path):
+    ended = flow(2, one_stage("LeadsTo"), "--set", "runtime.storage=single-writer")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        (lead,) = file["leads/data"][:]
+        assert file[lead] == file["long/data"]
+        assert len(file["long/data"]) == 48_000
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("by_hand", ["true", "false"])
+def test_a_loop_that_makes_the_copy_itself(flow, tmp_path, compressed, by_hand):
+    generator = f"CopiesItself, path: components, params: {{by_hand: {by_hand}}}, dset_name: raw"
+    workflow = f"flow: {{source: loop, stages: [stage]}}\nloop: {{classname: {generator}}}\n"
+    workflow += "stage: {classname: Compresses, path: components, params: {writes: true}}\n"
+    ended = flow(2, workflow, "-i", "in.h5", "--set", "runtime.storage=single-writer")
+    assert ended.code == 0, ended
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["raw/data"]["rank"].tolist() == [7] * 40

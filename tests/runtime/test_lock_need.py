@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
 
+from h5flow.runtime import lock_need
 from h5flow.runtime.lock_need import LockNeed
 
 
@@ -51,3 +53,22 @@ def test_nothing_is_said_of_what_has_not_been_measured():
     need.start()
     assert need.share is None
     need.end()
+
+
+def test_it_is_asked_while_it_measures(monkeypatch):
+    """Which the event loop does whenever slices are done."""
+    monkeypatch.setattr(lock_need, "_FIRST_PERIOD", 0.0)
+    monkeypatch.setattr(lock_need, "_PERIOD", 0.0)
+    monkeypatch.setattr(lock_need, "_HELD", 1e-9)
+    monkeypatch.setattr(lock_need.LockNeed, "_computed", lambda _: 1.0)
+    interval = sys.getswitchinterval()
+    need = LockNeed([threading.current_thread()])
+    need.start()
+    try:
+        sys.setswitchinterval(1e-6)
+        until = time.perf_counter() + 0.3
+        while time.perf_counter() < until:
+            assert need.share in (None, 0.0)
+    finally:
+        sys.setswitchinterval(interval)
+        need.end()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from h5flow.data.file_copy import FileCopy
+from h5flow.data.output_file import OutputFile
+from h5flow.errors import FileError
 
 MODULE = """
     import numpy as np
@@ -118,3 +125,42 @@ def test_what_copying_takes_is_told(files):
         files.run("flow.yaml", "-o", "out.h5", "-v").err,
     )
     assert "copied" not in files.run("flow.yaml", "-o", "out.h5").err
+
+
+def test_a_signal_while_the_copy_is_waited_for_leaves_nothing_behind(files, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    output = OutputFile("out.h5")
+    output.begin(None)
+    monkeypatch.setattr(FileCopy, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        output.wait()
+    output.give_up()
+    assert files.names() == {"mod.py", "flow.yaml", "out.h5"}
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_the_working_file_is_no_input(files, exists):
+    """What a run that failed has left would be replaced, and the output read instead, if there is one."""
+    files.write("loop.yaml", "flow: {source: raw}")
+    content = (files.path / "out.h5").read_bytes()
+    (files.path / "out.h5.partial").write_bytes(content)
+    if not exists:
+        (files.path / "out.h5").unlink()
+    done = files.run("loop.yaml", "-i", "./out.h5.partial", "-o", "out.h5")
+    assert done.code == 1
+    assert "input './out.h5.partial' is where 'out.h5' is written; rename it, or choose another output" in done.err
+    assert (files.path / "out.h5.partial").read_bytes() == content
+
+
+def test_no_room_for_the_note(files, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    output = OutputFile("out.h5", in_place=True)
+    output.begin(None)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(FileError, match=r"can't work on 'out.h5' in place, .* No space"):
+        output.wait()
+    assert files.names() == {"mod.py", "flow.yaml", "out.h5"}

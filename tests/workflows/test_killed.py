@@ -144,3 +144,36 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = folder.run("workflow.yaml", "-i", "in.h5", "-o", "out.h5")
     assert done.code == 1
     assert "'h5clear -s' makes it readable" in done.err
+
+
+GROWS = """
+import os, signal, sys
+import numpy as np
+from h5flow.data import H5FlowDataManager, checkpoints
+from h5flow.data.storage import SerialStorage
+checkpoints.PERIOD = checkpoints.PATIENCE = 0.0
+dm = H5FlowDataManager("out.h5", compression=sys.argv[1])
+random = np.random.default_rng(1)
+for rows in (15_000, 25_000):
+    for name in "xyz":
+        dm.create_dset(name, "u8")
+        dm.write_data(name, dm.reserve_data(name, rows), random.integers(0, 1 << 63, rows, "u8"))
+    if rows == 25_000:
+        SerialStorage.flush = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+    dm.settle()
+"""
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_longer_chunks_come_into_being_with_a_checkpoint(folder, compression):
+    """The last of them moves when it is filled, so until then the file has the short ones, whose place is kept."""
+    done = subprocess.run(
+        [sys.executable, "-c", GROWS, compression], cwd=folder.path, timeout=50, check=False, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    random = np.random.default_rng(1)
+    with h5py.File(folder.path / "out.h5") as file:
+        for name in "xyz":
+            wanted, found = random.integers(0, 1 << 63, 15_000, "u8"), file[f"{name}/data"][:]
+            assert len(found) > 14_000
+            np.testing.assert_array_equal(found[:15_000], wanted[: len(found)])

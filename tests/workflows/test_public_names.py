@@ -334,3 +334,9 @@ def test_the_type_of_a_region():
     assert ref_region_dtype == np.dtype([("start", "i4"), ("stop", "i4")])
     assert dereference([0], [(0, 0)], ["x"]).tolist() == [["x"]]
     assert dereference_chain([0], [[(0, 1)], [(1, 2)]]).tolist() == [[[2]]]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.count(".") > 1])
+def test_modules_are_attributes_of_packages_that_are_imported(name):
+    """Whatever else has been imported."""
+    subprocess.run([sys.executable, "-c", f"import h5flow; {name}; assert not hasattr({name}, 'nope')"], check=True)

@@ -58,6 +58,15 @@ class StoredDataset(Protocol):
         """Set the number of rows."""
         ...
 
+    def fix(self) -> None:
+        """Have the dataset stay the same object, since something in the file may refer to it."""
+        ...
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether somebody would go on with this dataset when there is another one in its place."""
+        ...
+
     def lengthened(self) -> StoredDataset:
         """The dataset with longer chunks, in the same place; this object can't be used any more."""
         ...

@@ -2,6 +2,7 @@
 
 On disk, long chunks read, write and compress well, but a dataset that stays small shall stay small. So a dataset
 begins with the short chunks that h5py would have given it, and gets long ones when it has rows enough to fill one.
+Since it is then another object of HDF5, that is so only in the run that has created it, where nothing refers to it.
 A loop takes slices as long as the short ones in either case, since they pipeline and stay in the processor's cache.
 
 Which datasets had their chunks chosen here is seen from their fill time, which is never (`ALLOC`) what h5py sets.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from functools import cached_property
 from typing import Any, cast
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5a, h5d, h5g, h5i, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5f, h5g, h5i, h5o, h5p, h5s, h5t
 
 from h5flow.data.storage import links
 from h5flow.data.storage.base import Array
@@ -25,8 +26,33 @@ _CACHE_OF_PLAIN_CHUNKS = 0
 _MIN_CHUNK_CACHE, _MAX_CHUNK_CACHE = 1 << 20, 64 << 20
 _CACHED_CHUNKS = 4
 
+# What HDF5 notes where dimensions have scales: references to datasets on the other side.
+_DIMENSIONS = (b"DIMENSION_LIST", b"REFERENCE_LIST")
+
 # Rows without chunks are written in portions of this size.
 _PORTION = 1 << 20
+
+
+class Fresh:
+    """Datasets that have been created since a file was opened, as long as nothing in it refers to them."""
+
+    def __init__(self) -> None:
+        self._addresses: set[int] = set()
+        #: Such as longer ones have replaced, to be kept open until the file is flushed: HDF5 gives their place away
+        #: when they are closed.
+        self.replaced: list[h5d.DatasetID] = []
+
+    def __contains__(self, dataset: h5d.DatasetID) -> bool:
+        return bool(self._addresses) and _address(dataset) in self._addresses
+
+    def add(self, dataset: h5d.DatasetID) -> None:
+        """Note one that has been created."""
+        self._addresses.add(_address(dataset))
+
+    def discard(self, dataset: h5d.DatasetID) -> None:
+        """Something may refer to it from now on."""
+        if self._addresses:
+            self._addresses.discard(_address(dataset))
 
 
 class SerialDataset:
@@ -38,7 +64,15 @@ class SerialDataset:
 
     shared = False
 
-    def __init__(self, handle: h5py.Dataset, path: str, writable: bool = True, elsewhere: str = "") -> None:
+    def __init__(
+        self,
+        handle: h5py.Dataset,
+        path: str,
+        writable: bool = True,
+        elsewhere: str = "",
+        fresh: Fresh | None = None,
+    ) -> None:
+        """Of the file at a path, in which `fresh` datasets have been created."""
         self.handle = handle
         self.elsewhere = elsewhere
         self._writes = writing(path)
@@ -56,7 +90,8 @@ class SerialDataset:
         self._rest = (0,) * len(self._stored_shape)
         #: From so many rows on `lengthened` gives the dataset longer chunks, `None` if it has its final ones.
         self.long_rows: int | None = None
-        if self.growable and is_chosen_here(handle):
+        self._fresh = fresh
+        if fresh is not None and handle.id in fresh and is_chosen_here(handle):
             wanted = long_rows(stored, self._stored_shape)
             self.long_rows = wanted if wanted > self.chunk_rows else None
 
@@ -111,6 +146,25 @@ class SerialDataset:
             self.handle.id.set_extent((length, *self._stored_shape))
         self.length = length
 
+    def fix(self) -> None:
+        """Have the dataset stay the same object, since something in the file may refer to it."""
+        self.long_rows = None
+        if self._fresh is not None:
+            self._fresh.discard(self.handle.id)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether it has another name, belongs to dimensions, or has been opened without this object.
+
+        Then `lengthened` would leave two datasets where there is one.
+        """
+        own = self.handle.id
+        if h5o.get_info(own).rc != 1 or any(h5a.exists(own, name) for name in _DIMENSIONS):
+            return True
+        openings = [found for found in h5f.get_obj_ids(self.handle.file.id, h5f.OBJ_DATASET) if found == own]
+        kept_here = own.get_space()  # by nobody else, as `own` is by nobody else but the handle
+        return len(openings) > 1 or sys.getrefcount(own) > sys.getrefcount(kept_here) + 1
+
     def lengthened(self) -> SerialDataset:
         """The dataset with longer chunks, in the same place; this object can't be used any more."""
         assert self.long_rows is not None
@@ -126,18 +180,32 @@ class SerialDataset:
                     slots, chunk_cache(math.prod(creation.get_chunk()) * old.get_type().get_size()), preemption
                 )
             new = h5py.Dataset(h5d.create(old, None, old.get_type(), old.get_space(), creation, access))
-            if self.length:
-                new[...] = self.handle[...]
+            if self.handle.size:
+                # Below h5py's slicing, which takes arrays of variable length for a table if all are of one length.
+                kind = h5t.py_create(self.handle.dtype)
+                values = np.zeros((self.length, *self.row_shape), self.dtype)
+                old.read(h5s.ALL, h5s.ALL, values, kind)
+                new.id.write(h5s.ALL, h5s.ALL, values, kind)
             copy_attributes(old, new.id)
             folder, _, name = self.handle.name.rpartition("/")
             group = self.handle.file[folder or "/"].id
             group.unlink(name.encode())
             h5o.link(new.id, group, name.encode())
-            if self.length:
-                # A run that is killed now shall leave no file in which others have the place of the old chunks.
-                self.handle.file.flush()
             made = h5d.open(group, name.encode(), access)
+            self._replaced(moves=bool(creation.get_nfilters()))
+        self.fix()
         return SerialDataset(h5py.Dataset(made), self._path)
+
+    def _replaced(self, moves: bool) -> None:
+        """See that a run that is killed leaves no file in which others have the place of this dataset's chunks.
+
+        Where the last of the new chunks `moves` when it is filled, because it is compressed, the file can't have it
+        yet, and has the old ones until it is flushed.
+        """
+        if moves and self._fresh is not None:
+            self._fresh.replaced.append(self.handle.id)
+        elif self.length:
+            self.handle.file.flush()
 
     def _spaces(self, start: int, count: int) -> tuple[h5s.SpaceID, h5s.SpaceID]:
         block = (count, *self._stored_shape)
@@ -165,6 +233,10 @@ class SerialStorage:
     @cached_property
     def _origin(self) -> h5py.File | None:
         return None if self.origin is None else open_file(self.origin, "r", role="input", locking=False)
+
+    @cached_property
+    def _fresh(self) -> Fresh:
+        return Fresh()
 
     @cached_property
     def _writes(self) -> Writes:
@@ -195,7 +267,8 @@ class SerialStorage:
                 file, name = h5i.get_file_id(found), h5i.get_name(found)
                 del found  # HDF5 takes the cache size only from the first of several openings.
                 found = h5d.open(file, name, access)
-        return SerialDataset(h5py.Dataset(found), other or self.path, self._writable and not other, elsewhere)
+        handle, writable = h5py.Dataset(found), self._writable and not other
+        return SerialDataset(handle, other or self.path, writable, elsewhere, None if other else self._fresh)
 
     def find(self, path: str) -> h5py.HLObject | None:
         """The object at a path, `None` where there is none; in another file it is only read."""
@@ -263,7 +336,8 @@ class SerialStorage:
                 shuffle=compression is not None,
                 dcpl=chosen_here(h5p.create(h5p.DATASET_CREATE)),
             )
-        return SerialDataset(handle, self.path)
+        self._fresh.add(handle.id)
+        return SerialDataset(handle, self.path, fresh=self._fresh)
 
     def _first_chunk_rows(self, dtype: npt.DTypeLike, row_shape: tuple[int, ...]) -> int:
         return short_rows(dtype, row_shape)
@@ -273,6 +347,7 @@ class SerialStorage:
         if self._writable:
             with self._writes:
                 h5py.File.flush(self.file)
+                self._fresh.replaced.clear()
         self._writes.check()
 
     def close(self) -> None:
@@ -307,6 +382,10 @@ class SerialStorage:
             sink = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(sink, descriptor, inheritable=False)
             os.close(sink)
+
+
+def _address(dataset: h5d.DatasetID) -> int:
+    return int(h5o.get_info(dataset).addr)
 
 
 def copy_attributes(source: h5d.DatasetID, target: h5d.DatasetID) -> None:
