@@ -218,3 +218,28 @@ def test_the_cache_of_compressed_chunks_holds_a_few_of_them(tmp_path, rows):
     assert (slots, preemption) == (usual[0], usual[2])
     assert size == max(1 << 20, 4 * 8 * rows)
     storage.close()
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("rest", range(20_000, 300_000, 23_001))
+def test_closing_after_a_failure_says_the_same(tmp_path, compression, rest):
+    """Also in the moment in which a dataset gets longer chunks."""
+    path = tmp_path / "a.h5"
+    dm = H5FlowDataManager(str(path), compression=compression)
+    dm.create_dset("x", "u8")
+    dm.fh.flush()
+    random = np.random.default_rng(1)
+
+    def fill():
+        with dm:
+            for _ in range(10):
+                dm.write_data("x", dm.reserve_data("x", 5000), random.integers(0, 1 << 63, 5000, "u8"))
+                dm.fh.flush()
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + rest, hard))
+    try:
+        with pytest.raises(FileError, match="File too large"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -80,6 +80,8 @@ class Writes:
         failed = self.failed(error)
         if failed is not None:
             raise failed from error
+        if self._failure and isinstance(error, OSError | RuntimeError):
+            raise FileError(self._incomplete) from error  # what has been dropped may be missed anywhere
         if isinstance(error, OSError) and error.errno:
             verb = "read" if "file read failed" in str(error) else "written"
             raise FileError(f"file '{self._path}' can't be {verb}: {os.strerror(error.errno)}") from error
@@ -95,7 +97,11 @@ class Writes:
     def check(self) -> None:
         """Raise `FileError` if a write has failed."""
         if self._failure:
-            raise FileError(f"file '{self._path}' is incomplete, it couldn't be written earlier: {self._failure}")
+            raise FileError(self._incomplete)
+
+    @property
+    def _incomplete(self) -> str:
+        return f"file '{self._path}' is incomplete, it couldn't be written earlier: {self._failure}"
 
 
 # A failure concerns the whole file, whichever object of h5py it is used through.
