@@ -80,7 +80,7 @@ class Generating:
     def pass_by(self, stages: Sequence[Staging], outbox: Mailbox[Parcel]) -> None:
         """Where slices don't overlap, pass them by the loop, through all stages to the last mailbox."""
         if not (self.asynchronous or any(stage.asynchronous for stage in stages)):
-            self._relay, self._finished = Relay(self, stages, self._flight), outbox
+            self._relay, self._finished = Relay(self, stages, self.worker, self._flight), outbox
 
     @property
     def passing_by(self) -> int:
@@ -107,7 +107,7 @@ class Generating:
             if asynchronous:
                 await self._next_on_loop()
             elif self._relay is not None and flight.in_turn:
-                await self._hand_over(await self._relay.run(flight.batch))
+                await self._hand_over(await self._relay.run(flight.turns))
             else:
                 count = flight.batch
                 async for parcel in streamed(self.worker, lambda emit, n=count: self.take(n, emit), flight):  # type: ignore[misc]

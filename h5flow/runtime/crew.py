@@ -1,4 +1,8 @@
-"""The threads of a workflow's components: each has one for life, from its construction to its `finish`."""
+"""The threads of a workflow's components.
+
+All of them are made, initialised and finished on one thread, and run there as long as slices go in turn; where slices
+overlap, each stage runs on a thread of its own. No component is ever at work on two threads at once.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,16 @@ T = TypeVar("T")
 
 
 class Crew:
-    """The threads of the generator (number 0) and the stages; without `threads` all is done by the caller."""
+    """The threads of the generator (number 0), which is that of all components in turn, and of each stage.
+
+    Without `threads` all is done by the caller.
+    """
 
     def __init__(self, names: Sequence[str], threads: bool) -> None:
         if threads:
             share_heap()
         self._scenes = [Scene(position) for position in range(len(names))]
-        self.workers = [Worker(f"h5flow {name}") for name in names] if threads else []
+        self.workers = [Worker(f"h5flow {name}") for name in ("components", *names[1:])] if threads else []
 
     def call(self, position: int, function: Callable[[], T]) -> T:
         """Make a call of a component outside the loop; returns or raises what it does."""
@@ -28,7 +35,7 @@ class Crew:
             with entered(self._scenes[position]):
                 return function()
 
-        return self.workers[position].call(call) if self.workers else call()
+        return self.workers[0].call(call) if self.workers else call()
 
     def dismiss(self, wait: bool = True) -> None:
         """End all threads, at once or when they have done what they are at."""

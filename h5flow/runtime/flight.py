@@ -45,6 +45,7 @@ class Flight:
         all_done: Callable[[bool], bool],
         lock_need: LockNeed,
         loaders: int,
+        has_to_settle: Callable[[], bool],
         measures: Measures | None = None,
     ) -> None:
         #: Where somebody wants to know what slices take.
@@ -59,6 +60,8 @@ class Flight:
         self.batches = Batches()
         self.lock_need = lock_need
         self._loaders = loaders
+        #: Whether something of what has been written is to be brought to the file.
+        self.has_to_settle = has_to_settle
         self.draws = DrawWatch(lambda: _component(names), self._drawn, self._strayed)
         self.failure: BaseException | None = None
         #: Whether it is known what components do.
@@ -106,6 +109,11 @@ class Flight:
             return 1
         room = self.budget.room()
         return self.batches.size if room is None else min(room, self.batches.size)
+
+    @property
+    def turns(self) -> int:
+        """How many slices go in turn before the loop hears of them."""
+        return 1 if self.single or self.at_once else self.batches.size
 
     async def admission(self) -> None:
         """Wait until the generator may go on, or shall stop."""

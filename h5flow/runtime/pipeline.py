@@ -85,7 +85,8 @@ class Pipeline:
         measures: Measures | None = None,
     ) -> None:
         components = [generator_where.component, *(step.where.component for step in steps)]
-        self._lock_need = LockNeed(worker.thread for worker in workers)
+        # Of slices in turn, which is when it is measured.
+        self._lock_need = LockNeed([workers[0].thread])
         self.flight = Flight(
             components,
             budget,
@@ -96,6 +97,7 @@ class Pipeline:
             data_manager.all_done,
             self._lock_need,
             loaders,
+            lambda: data_manager.has_to_settle,
             measures,
         )
         self._began = time.perf_counter()
@@ -157,7 +159,7 @@ class Pipeline:
                 # With other ranks, threads may wait for some that have failed or will be ended by this one.
                 leaving = self.flight.stop.at_once or (failure is not None and self._tracer.passed is not None)
                 for worker in () if leaving else (*self._workers, *self._loaders, self._writer):
-                    await asyncio.shield(worker.run(lambda: None))
+                    await asyncio.shield(worker.rest())
                 for worker in (*self._loaders, self._writer):
                     worker.close(wait=False)
         return failure

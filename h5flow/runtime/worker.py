@@ -48,11 +48,11 @@ class Worker:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A daemon, because a run that is stopped at once can't wait for what a user's function does.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._begun = False
 
     @property
     def thread(self) -> threading.Thread:
-        """The thread."""
+        """The thread, which begins with the first call."""
         return self._thread
 
     def start(self, function: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
@@ -67,6 +67,9 @@ class Worker:
             done(outcome)
 
         self._calls.put(call)
+        if not self._begun:
+            self._begun = True
+            self._thread.start()
 
     def call(self, function: Callable[[], T]) -> T:
         """Make a call and wait for it; its value is returned, its error raised."""
@@ -86,10 +89,15 @@ class Worker:
         self.start(function, lambda outcome: tell(loop, arrived, outcome))
         return (await waiter).result()
 
+    async def rest(self) -> None:
+        """Wait until it has made the calls that it was given."""
+        if self._begun:
+            await self.run(lambda: None)
+
     def close(self, wait: bool = True) -> None:
         """End the thread when it has made the calls that it was given."""
         self._calls.put(None)
-        if wait and threading.current_thread() is not self._thread:
+        if wait and self._begun and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _work(self) -> None:
