@@ -543,7 +543,7 @@ class H5FlowManager:
             self.data_manager.fence()
 
     def _located(self, position: int | None, where: Where, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Make a call of a component, on its thread; an error that it raises says where it happened."""
+        """Make a call of a component, on the thread of all; an error that it raises says where it happened."""
         keep_records_told()
         try:
             if position is None:

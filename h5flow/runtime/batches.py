@@ -11,8 +11,7 @@ from __future__ import annotations
 
 #: Slices that take less never overlap, in seconds for all components together.
 CHEAP = 1e-3
-#: How long a batch shall take, in seconds: handing over to another thread may cost a millisecond, with all that has to
-#: be fetched again into the caches of another core.
+#: How long a batch shall take, in seconds: between two of them the event loop wakes up, on another core.
 _BATCH = 0.3
 _LARGEST = 256
 # By how much more slices take whose components always need Python's lock, when threads compete for it.

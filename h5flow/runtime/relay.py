@@ -13,7 +13,7 @@ from typing import Protocol
 
 from h5flow.runtime.flight import Flight
 from h5flow.runtime.steps import Slice
-from h5flow.runtime.worker import Worker
+from h5flow.runtime.worker import Outcome, Worker, tell
 
 Parcel = list[Slice]
 Emit = Callable[[Parcel], None]
@@ -48,12 +48,19 @@ class Relay:
 
     async def run(self, count: int) -> Parcel:
         """Take up to so many slices; returns them when they have passed all stages. Raises `Failed`."""
-        try:
-            return await self._worker.run(lambda: self._pass(count))
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise self._flight.fail(error) from None
+        loop = asyncio.get_running_loop()
+        arrival: asyncio.Future[Outcome[Parcel]] = loop.create_future()
+
+        def arrived(outcome: Outcome[Parcel]) -> None:
+            if not arrival.done():
+                arrival.set_result(outcome)
+
+        self._worker.start(lambda: self._pass(count), lambda outcome: tell(loop, arrived, outcome))
+        outcome = await arrival
+        # As a value, since no coroutine may raise some kinds of errors.
+        if outcome.error is not None:
+            raise self._flight.fail(outcome.error)
+        return outcome.value or []
 
     def _pass(self, count: int) -> Parcel:
         done: Parcel = []
