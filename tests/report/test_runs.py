@@ -96,7 +96,8 @@ def test_a_slow_generator_limits(told, judge):
 
 
 def test_sequential_mode_is_named(told, judge):
-    assert told("runtime.mode=sequential", "first.params.sleep=0.03", "second.params.sleep=0.03").code == 0
+    sleeping = ("first.params.sleep=0.03", "second.params.sleep=0.03", "rows.params.slices=40")
+    assert told("runtime.mode=sequential", *sleeping).code == 0
     (loop,) = judge().loops
     assert loop.limit.kind == "sequential"
     assert loop.overlap == pytest.approx(1, abs=0.1)
