@@ -108,8 +108,11 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     @property
     def _dcpl(self) -> h5py.h5p.PropDCID:
-        # h5py keeps it with the handle.
+        # h5py keeps it with the handle, which older versions set.
         return self._id.get_create_plist()
+
+    @_dcpl.setter
+    def _dcpl(self, _: h5py.h5p.PropDCID) -> None: ...
 
     def _stay(self) -> None:
         """Have the dataset stay the same object of HDF5, since somebody may keep what leads to it."""
