@@ -119,7 +119,10 @@ def _of_plain_tuples(data: object, dtype: np.dtype[Any]) -> Array | None:
         return None
     try:
         records = np.asarray(data, dtype=dtype)
-    except OverflowError:
+    except (
+        OverflowError,
+        DeprecationWarning,
+    ):  # of numpy 2 and 1, whose values are looked at below
         return None
     for place, (name, kind) in enumerate(zip(dtype.names, kinds, strict=True)):
         if kind in "iu" and np.atleast_1d(records[name]).tolist() != [row[place] for row in rows]:

@@ -5,9 +5,10 @@ begins with the short chunks that h5py would have given it, and gets long ones w
 Since it is then another object of HDF5, that is so only in the run that has created it, where nothing refers to it.
 A loop takes slices as long as the short ones in either case, since they pipeline and stay in the processor's cache.
 
-Which datasets had their chunks chosen here is seen from their fill time, which is never (`ALLOC`) what h5py sets.
-With HDF5's default fill value it means the same as h5py's (`IFSET`), and unlike an attribute or a comment it is
-neither seen by users nor lost by h5repack and h5copy.
+Which datasets had their chunks chosen here is seen from their fill time (`ALLOC`), which isn't HDF5's own (`IFSET`).
+With the default fill value it means the same, and unlike an attribute or a comment it is neither seen by users nor
+lost by h5repack and h5copy. (h5py before 3.11 sets it as well. If somebody had it make chunks of just the length that
+is chosen here, which isn't its own guess, these are taken for our own.)
 """
 
 from __future__ import annotations
