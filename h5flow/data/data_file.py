@@ -64,6 +64,8 @@ class DataFile:
         self.compression = compression
         self._copied = False
         self._deleted: set[str] = set()
+        # Region tables that have been made here, which ranks make longer together.
+        self._own_tables: set[str] = set()
         #: The file that the output began as a copy of.
         self.origin: str | None = None
         #: Held while anything of this object, its datasets' pages included, is looked at or changed.
@@ -494,7 +496,8 @@ class DataFile:
         """A region table of the file, or one in memory where there is none, or none that can be completed."""
         stored = storage.dataset(path)
         stays = self.mode == "r" or self._is_open_on_all_ranks
-        if stored is None or ((stays or stored.elsewhere) and stored.length < rows.stored.length):
+        is_short = stored is not None and stored.length < rows.stored.length and path not in self._own_tables
+        if stored is None or (is_short and (stays or stored.elsewhere)):
             if self._lacking is None:
                 self._lacking = MemoryStorage()
             stored = self._lacking.create(path, layout.ref_region_dtype, (), None)
@@ -572,6 +575,7 @@ class DataFile:
             if storage.dataset(path) is None:
                 region = storage.create(path, layout.ref_region_dtype, (), self._compression(storage))
                 region.handle.attrs["ref"] = layout.ref_path(parent, child)
+                self._own_tables.add(path)
 
     def store_regions(self, parent: str, child: str, carried_out: bool = False) -> None:
         """Have the file hold the region tables of references that came without them. Raises `DataMismatch`."""
