@@ -9,7 +9,7 @@ from h5flow.lazy import on_first_use
 if TYPE_CHECKING:
     from h5flow.cli import main
     from h5flow.core import H5FlowManager, resources
-    from h5flow.core.job import run
+    from h5flow.jobs.job import run
 
     #: Whether components may use MPI.
     H5FLOW_MPI: bool
@@ -28,5 +28,5 @@ __getattr__ = on_first_use(
     main="h5flow.cli:main",
     modules="h5flow.modules",
     resources="h5flow.core.registry:resources",
-    run="h5flow.core.job:run",
+    run="h5flow.jobs.job:run",
 )

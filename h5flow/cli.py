@@ -214,8 +214,8 @@ def _told_apart(arguments: Sequence[str]) -> list[str]:
 
 
 def _run(options: argparse.Namespace, terminal: Terminal) -> int:
-    from h5flow.core.tasks import are_several
-    from h5flow.data.output_file import OutputFile
+    from h5flow.data.file.output_file import OutputFile
+    from h5flow.jobs.inputs import are_several
     from h5flow.workflow import check_all, load
     from h5flow.workflow.positions import check_rows
 
@@ -246,7 +246,7 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
         if mpi.launched_ranks() == 1 and (source is None or configs[0].loops_over_input):
             file.begin(source)  # a copy, if it takes one, is made beside all that has to be imported
         with _importing():
-            from h5flow.core.job import run_workflows
+            from h5flow.jobs.job import run_workflows
 
         counts = run_workflows(
             configs,
@@ -293,7 +293,7 @@ def _run_many(
     terminal: Terminal,
 ) -> int:
     """Run the workflows on each of several inputs; returns the exit code."""
-    from h5flow.core.farm import Orders, run_farm
+    from h5flow.jobs.farm import Orders, run_farm
 
     if options.trace is not None:
         raise UsageError("--trace is for a single input")
@@ -317,7 +317,7 @@ def _run_many(
 
 def _failed(error: BaseException, verbose: int, terminal: Terminal) -> int:
     """Say what went wrong, with the traceback where it may be a mistake in somebody's code."""
-    from h5flow.runtime.telling import failure_event, line, traceback_of
+    from h5flow.runtime.failure_report import failure_event, line, traceback_of
 
     if mpi.launched_rank() and isinstance(error, UsageError | DiscoveryError | mpi.OnFirstRank):
         if mpi.working_together():

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 from h5flow.commands.showing import single
 from h5flow.core.classes import class_of, sections
-from h5flow.core.planning import MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
-from h5flow.data.inspection import opened
-from h5flow.data.soundness import unsound
+from h5flow.data.inspection.facts import opened
+from h5flow.data.inspection.integrity import unsound
 from h5flow.errors import DiscoveryError, FileError
-from h5flow.runtime.telling import line
+from h5flow.jobs.planning import MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
+from h5flow.runtime.failure_report import line
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import Document, WorkflowConfig, check_all, load
 

@@ -11,7 +11,7 @@ import msgspec
 from h5flow.commands.showing import as_json, printable, quoted, show, shown_size
 from h5flow.core import provenance
 from h5flow.core.provenance import RunRecord
-from h5flow.data.inspection import DatasetFacts, FileFacts, inspected, opened
+from h5flow.data.inspection.facts import DatasetFacts, FileFacts, inspected, opened
 from h5flow.telemetry.terminal import Terminal
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 
 from h5flow.commands.showing import as_json, printable, quoted, show, shown_size, single
-from h5flow.core.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
+from h5flow.jobs.planning import LATE, MISSING, Plan, PlannedComponent, PlannedWorkflow, plan
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import check_all, load
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from h5flow import mpi
 from h5flow.core import provenance
-from h5flow.core.job import run_workflows
 from h5flow.core.provenance import InputRecord, RunRecord
-from h5flow.data.inspection import opened
-from h5flow.data.storage.leads import portable
+from h5flow.data.inspection.facts import opened
+from h5flow.data.storage.object_references import portable
 from h5flow.data.storage.opening import UNREADABLE
 from h5flow.data.storage.walk import objects_below
 from h5flow.errors import DiscoveryError, UsageError
+from h5flow.jobs.job import run_workflows
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import Document, WorkflowConfig, check_all, get_class, load_text
 

@@ -15,15 +15,15 @@ from h5flow.core.h5_flow_resource import H5FlowResource
 from h5flow.core.h5_flow_stage import H5FlowStage
 from h5flow.core.provenance import Provenance, record_of
 from h5flow.core.registry import resources
-from h5flow.core.teller import Teller
+from h5flow.core.workflow_reporter import Teller
 from h5flow.data import H5FlowDataManager, layout
-from h5flow.data.output_file import OutputFile
+from h5flow.data.file.output_file import OutputFile
 from h5flow.errors import InvalidReference
 from h5flow.lazy import on_first_use
 from h5flow.mpi import parted
 from h5flow.ranks.moments import AFTER, BEFORE, LOOP
 from h5flow.runtime.budget import SPARE, Budget
-from h5flow.runtime.crew import Crew
+from h5flow.runtime.component_threads import Crew
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader

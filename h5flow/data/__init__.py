@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from h5flow.data.dereferencing import dereference, dereference_chain
     from h5flow.data.h5flow_data_manager import H5FlowDataManager
     from h5flow.data.layout import ref_region_dtype
     from h5flow.data.lib import print_attr, print_data, print_ref
+    from h5flow.data.references.dereference import dereference, dereference_chain
 
 __all__ = [
     "H5FlowDataManager",
@@ -23,8 +23,8 @@ __all__ = [
 __getattr__ = on_first_use(
     __name__,
     H5FlowDataManager="h5flow.data.h5flow_data_manager:H5FlowDataManager",
-    dereference="h5flow.data.dereferencing:dereference",
-    dereference_chain="h5flow.data.dereferencing:dereference_chain",
+    dereference="h5flow.data.references.dereference:dereference",
+    dereference_chain="h5flow.data.references.dereference:dereference_chain",
     print_attr="h5flow.data.lib:print_attr",
     print_data="h5flow.data.lib:print_data",
     print_ref="h5flow.data.lib:print_ref",

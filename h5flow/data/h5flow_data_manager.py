@@ -15,19 +15,19 @@ import numpy.typing as npt
 
 from h5flow import mpi
 from h5flow.data import layout
-from h5flow.data.attributes import GroupAttributes
+from h5flow.data.access.attributes import GroupAttributes
+from h5flow.data.access.h5py_objects import BufferedDataset, BufferedFile, buffered
+from h5flow.data.access.observed_dataset import SharedDataset
+from h5flow.data.access.observer import Observer
 from h5flow.data.awaitable import AwaitableDataManager
-from h5flow.data.casting import Unfit, as_values, check_fields, fit, mismatch
-from h5flow.data.data_file import DataFile
-from h5flow.data.dereferencing import dereference_chain
-from h5flow.data.handles import BufferedDataset, BufferedFile, buffered
-from h5flow.data.lease import Lease
-from h5flow.data.observer import Observer
-from h5flow.data.output_file import OutputFile
-from h5flow.data.pages import PagedDataset
-from h5flow.data.references import Reference, checked_pairs
-from h5flow.data.selection import counts_from_start, needed_rows, writable_bounds
-from h5flow.data.shared import SharedDataset
+from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.file.data_file import DataFile
+from h5flow.data.file.lifetime import Lease
+from h5flow.data.file.output_file import OutputFile
+from h5flow.data.references.dereference import dereference_chain
+from h5flow.data.references.reference import Reference, checked_pairs
+from h5flow.data.rows.casting import Unfit, as_values, check_fields, fit, mismatch
+from h5flow.data.rows.selection import counts_from_start, needed_rows, writable_bounds
 from h5flow.data.storage.choice import Kind, choose
 from h5flow.data.storage.mpio import stand_in_for_mpio
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
@@ -36,7 +36,7 @@ from h5flow.lazy import on_first_use
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-    from h5flow.data.ranks import Ranks
+    from h5flow.data.collective.single_writer import Ranks
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 __getattr__ = on_first_use(
     __name__,
     H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI",
-    dereference="h5flow.data.dereferencing:dereference",
+    dereference="h5flow.data.references.dereference:dereference",
     print_attr="h5flow.data.lib:print_attr",
     print_data="h5flow.data.lib:print_data",
     print_ref="h5flow.data.lib:print_ref",

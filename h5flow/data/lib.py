@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import h5py
 
-from h5flow.data.dereferencing import dereference, dereference_chain
 from h5flow.data.layout import ref_region_dtype
+from h5flow.data.references.dereference import dereference, dereference_chain
+from h5flow.data.references.stored import datasets_of, is_reference
 from h5flow.data.storage.walk import objects_below
-from h5flow.data.stored_references import datasets_of, is_reference
 from h5flow.lazy import on_first_use
 
 __all__ = ["dereference", "dereference_chain", "print_attr", "print_data", "print_ref", "ref_region_dtype"]

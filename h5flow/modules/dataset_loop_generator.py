@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from h5flow.core.h5_flow_generator import H5FlowGenerator
-from h5flow.data.storage.chunk_length import slice_rows
+from h5flow.data.storage.chunks.length import slice_rows
 from h5flow.errors import UsageError
 from h5flow.workflow.positions import check_positions
 

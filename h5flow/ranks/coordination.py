@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from h5flow.errors import H5FlowError
 from h5flow.ranks.courier import Courier
 from h5flow.ranks.executor import Executor
+from h5flow.ranks.leaving import OtherRankFailed
 from h5flow.ranks.moments import LOOP, Moment
-from h5flow.ranks.parting import OtherRankFailed
 from h5flow.ranks.rounds import ASKING, DECISION, OutOfOrder, Place, Progress, Round, Rounds, named
 
 if TYPE_CHECKING:

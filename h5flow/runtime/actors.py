@@ -16,8 +16,8 @@ from h5flow.data.awaitable import off_loop
 from h5flow.runtime.batches import CHEAP
 from h5flow.runtime.components import ENDED, Generator, awaited_slice
 from h5flow.runtime.failure import Where, locate
-from h5flow.runtime.flight import Flight
 from h5flow.runtime.mailbox import Closed, Mailbox
+from h5flow.runtime.pipeline_state import Flight
 from h5flow.runtime.prefetching import Loading, size_of
 from h5flow.runtime.relay import Relay
 from h5flow.runtime.steps import Slice, Step, checked_slice

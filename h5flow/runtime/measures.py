@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from h5flow.runtime.course import Course
+from h5flow.runtime.slice_timing import Course
 from h5flow.runtime.steps import Slice
 from h5flow.runtime.tracing import Scene, scene
 from h5flow.telemetry.events import ActorTotals, SliceDone, StageMeasures

@@ -23,12 +23,12 @@ from h5flow.runtime.actors import Committing, Generating, Parcel, Prefetching, S
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where
-from h5flow.runtime.flight import Failed, Flight
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.lock_need import LockNeed
 from h5flow.runtime.mailbox import Closed, Mailbox
 from h5flow.runtime.measures import GENERATOR, PREFETCH, Measures, actor_of
+from h5flow.runtime.pipeline_state import Failed, Flight
 from h5flow.runtime.prefetching import Forecast, Loading
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Step

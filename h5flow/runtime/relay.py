@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from h5flow.runtime.flight import Flight
+from h5flow.runtime.pipeline_state import Flight
 from h5flow.runtime.steps import Slice
 from h5flow.runtime.worker import Outcome, Worker, tell
 

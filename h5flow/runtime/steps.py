@@ -9,9 +9,9 @@ import msgspec
 
 from h5flow.errors import H5FlowError
 from h5flow.runtime.components import Stage
-from h5flow.runtime.course import Course
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Prefetched
+from h5flow.runtime.slice_timing import Course
 from h5flow.workflow import Requirement
 
 

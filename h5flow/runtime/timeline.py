@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from h5flow.runtime.course import Course
 from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, bounds
+from h5flow.runtime.slice_timing import Course
 from h5flow.telemetry.state import RunState
 from h5flow.telemetry.trace import Trace
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from h5flow.data.observer import Rows
+from h5flow.data.access.observer import Rows
 from h5flow.errors import H5FlowError
 from h5flow.ranks.moments import LOOP
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched

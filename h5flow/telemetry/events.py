@@ -237,7 +237,7 @@ class SlicesSerialized(Event, tag="slices.serialized"):
     """Slices run one at a time from now on, though the mode is pipelined."""
 
     LEVEL = logging.WARNING
-    LOGGER = "h5flow.runtime.flight"
+    LOGGER = "h5flow.runtime.pipeline_state"
 
     reason: str
 
@@ -249,7 +249,7 @@ class SlicesBatched(Event, tag="slices.batched"):
     """Slices go in batches, one batch at a time, or overlap again, whichever is quicker."""
 
     LEVEL = logging.DEBUG
-    LOGGER = "h5flow.runtime.flight"
+    LOGGER = "h5flow.runtime.pipeline_state"
 
     #: Whether one batch at a time is in flight.
     alone: bool
@@ -306,7 +306,7 @@ class CollectiveStalled(Event, tag="collective.stalled"):
     """Ranks wait for others, longer than `runtime.stall_warning`; told by rank 0."""
 
     LEVEL = logging.WARNING
-    LOGGER = "h5flow.data.ranks"
+    LOGGER = "h5flow.data.collective.single_writer"
 
     seconds: float
     #: Who is waited for, and for what, in words.

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from h5py import h5s, h5t
 
-from h5flow.data.storage.chunk_writer import ChunkWriter
-from h5flow.data.storage.chunks import RawChunks
+from h5flow.data.storage.chunks.reader import RawChunks
+from h5flow.data.storage.chunks.writer import ChunkWriter
 
 ROW = np.dtype([("id", "u4"), ("channel", "u4"), ("t", "f8"), ("q", "f8"), ("z", "f8")])
 ROWS = 1 << 20

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5flow.data.agreement import agreed, alike
+from h5flow.data.collective.agreement import agreed, alike
 
 SAME = [
     (1, 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from h5flow.data.checkpoints import PATIENCE, PERIOD, Checkpoints
+from h5flow.data.file.checkpoints import PATIENCE, PERIOD, Checkpoints
 
 
 class Clock:

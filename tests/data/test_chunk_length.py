@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h5flow.data import H5FlowDataManager
-from h5flow.data.storage.chunk_length import guessed_chunk, slice_rows
+from h5flow.data.storage.chunks.length import guessed_chunk, slice_rows
 
 # Rows of so many bytes, and the chunks that users' files have for them.
 KNOWN = {

@@ -18,10 +18,12 @@ from h5py import h5d, h5s, h5t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5flow.data.storage import chunk_format, chunk_writer, chunks
-from h5flow.data.storage.chunk_format import Unsupported
-from h5flow.data.storage.chunk_writer import ChunkWriter
-from h5flow.data.storage.chunks import RawChunks
+from h5flow.data.storage.chunks import format as chunk_format
+from h5flow.data.storage.chunks import reader as chunks
+from h5flow.data.storage.chunks import writer as chunk_writer
+from h5flow.data.storage.chunks.format import Unsupported
+from h5flow.data.storage.chunks.reader import RawChunks
+from h5flow.data.storage.chunks.writer import ChunkWriter
 from h5flow.errors import DataMismatch, FileError, RowsOutOfRange
 
 INSTALLED = importlib.util.find_spec("blosc2") is not None

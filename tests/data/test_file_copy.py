@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from h5flow.data.file_copy import FileCopy
+from h5flow.data.file.file_copy import FileCopy
 
 LONG = os.urandom(1 << 16) * (5 << 4) + b"end"
 

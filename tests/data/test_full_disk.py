@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from h5flow.data import H5FlowDataManager
-from h5flow.data.output_file import OutputFile
+from h5flow.data.file.output_file import OutputFile
 from h5flow.data.storage import SerialStorage
 from h5flow.errors import FileError
 from h5flow.runtime.prefetching import Loading

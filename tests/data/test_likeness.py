@@ -11,7 +11,7 @@ import pytest
 from h5py import h5a, h5d, h5g, h5o, h5s, h5t
 from kinds_of_files import FILES, OTHER, READABLE, make, objects_of, same
 
-from h5flow.data.storage.likeness import copy_structure, new_likeness
+from h5flow.data.storage.skeleton import copy_structure, new_likeness
 
 NAMED = np.dtype([("name", h5py.string_dtype()), ("leads_to", h5py.ref_dtype), ("number", "i4")])
 

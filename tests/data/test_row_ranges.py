@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5flow.data.row_ranges import RowRanges
+from h5flow.data.rows.row_ranges import RowRanges
 
 bounds = st.tuples(st.integers(0, 40), st.integers(0, 40))
 

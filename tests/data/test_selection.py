@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5flow.data.selection import rows_of
+from h5flow.data.rows.selection import rows_of
 from h5flow.errors import DataMismatch, RowsOutOfRange
 
 bound = st.none() | st.integers(-12, 12)

@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 from comparing import content, digest
 
 from h5flow.core import H5FlowGenerator, H5FlowManager, H5FlowStage
-from h5flow.data import checkpoints
+from h5flow.data.file import checkpoints
 
 # A workflow takes a second or two on four ranks with two busy cores; what takes so many never ends.
 HANGS_AFTER = 60

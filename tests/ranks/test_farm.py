@@ -18,9 +18,9 @@ sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 
 from comparing import content
 
-from h5flow.core.tasks import Task, are_several, tasks_of
 from h5flow.errors import UsageError
-from h5flow.ranks.queue import Dealer
+from h5flow.jobs.inputs import Task, are_several, tasks_of
+from h5flow.jobs.rank_queue import Dealer
 
 PARTS = '''
 import logging, os, signal, sys, time

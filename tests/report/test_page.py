@@ -195,7 +195,7 @@ def test_without_plotly_there_are_words_and_the_cure(tmp_path, report):
 
 
 def test_runs_do_not_import_reports():
-    script = "import sys, h5flow.cli, h5flow.core.job; print([name for name in sys.modules if name in given])"
+    script = "import sys, h5flow.cli, h5flow.jobs.job; print([name for name in sys.modules if name in given])"
     script = f"given = ['h5flow.report', 'h5flow.commands.report', 'plotly']; {script}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from h5flow.core import H5FlowManager
-from h5flow.data import checkpoints
+from h5flow.data.file import checkpoints
 from h5flow.runtime import batches
 from h5flow.runtime.hazards import Conflict
 

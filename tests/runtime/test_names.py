@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
-from h5flow.core.planning import plan
 from h5flow.data import H5FlowDataManager
+from h5flow.jobs.planning import plan
 from h5flow.workflow import Document, check
 
 SPELLINGS = ["h/its", "/h/its", "h/its/", "h//its", "//h//its//", "./h/its", "h/./its"]

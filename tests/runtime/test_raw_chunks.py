@@ -10,9 +10,9 @@ import pytest
 from comparing import content
 
 from h5flow.core import H5FlowStage
-from h5flow.data import page_cache
-from h5flow.data.storage.chunk_writer import ChunkWriter
-from h5flow.data.storage.chunks import RawChunks
+from h5flow.data.buffer import page_cache
+from h5flow.data.storage.chunks.reader import RawChunks
+from h5flow.data.storage.chunks.writer import ChunkWriter
 from h5flow.modules import H5FlowDatasetLoopGenerator
 
 ROW = np.dtype([("id", "u4"), ("samples", "i2", (62,))])

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from h5flow.data.file_copy import FileCopy
-from h5flow.data.output_file import OutputFile
+from h5flow.data.file.file_copy import FileCopy
+from h5flow.data.file.output_file import OutputFile
 from h5flow.errors import FileError
 
 MODULE = """

@@ -59,7 +59,7 @@ hits: {classname: Hits, path: parts}
 # With a checkpoint after each slice, since the runs of tests are over before the second one is due.
 SCRIPT = """
 import sys
-from h5flow.data import checkpoints
+from h5flow.data.file import checkpoints
 checkpoints.PERIOD = checkpoints.PATIENCE = 0.0
 from h5flow.cli import main
 sys.exit(main())

@@ -140,7 +140,7 @@ class TestImports:
     def test_no_door_leads_far_before_it_is_opened(self):
         code = (
             "import sys, h5flow.core, h5flow.modules, h5flow.data\n"
-            "assert not {'mpi4py', 'h5flow.cli', 'h5flow.core.job'} & set(sys.modules)\n"
+            "assert not {'mpi4py', 'h5flow.cli', 'h5flow.jobs.job'} & set(sys.modules)\n"
             "from h5flow.core import H5FLOW_MPI, comm, rank, size\n"
             "print(H5FLOW_MPI, comm is None, rank, size, 'mpi4py' in sys.modules)\n"
             "import os; os.environ.pop('H5FLOW_NOMPI', None)\n"

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from h5py import h5d
 
 from h5flow.data import layout
-from h5flow.data.row_ranges import RowRanges
+from h5flow.data.rows.row_ranges import RowRanges
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.chunk_length import long_rows
+from h5flow.data.storage.chunks.length import long_rows
 from h5flow.data.storage.opening import FORMAT, open_file, writes_to_opened
 from h5flow.data.storage.remote import Link, RankDataset, RemoteDataset
 from h5flow.data.storage.serial import SerialDataset, SerialStorage

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.leads import leading_to, portable, unpacked
-from h5flow.data.storage.likeness import new_likeness
+from h5flow.data.storage.object_references import leading_to, portable, unpacked
 from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
+from h5flow.data.storage.skeleton import new_likeness
 
 # Rows are sent in messages of about so many bytes.
 _MESSAGE = 16 << 20

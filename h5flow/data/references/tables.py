@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5flow.data.page_cache import Page, PageCache
-from h5flow.data.pages import PagedDataset
+from h5flow.data.buffer.page_cache import Page, PageCache
+from h5flow.data.buffer.paged_dataset import PagedDataset
 
 if TYPE_CHECKING:
     from h5flow.data.storage import StoredDataset

@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import msgspec
 
+from h5flow.data.references.stored import datasets_of, is_reference, is_region_table, regions_of
 from h5flow.data.storage.opening import UNREADABLE, open_file
-from h5flow.data.stored_references import datasets_of, is_reference, is_region_table, regions_of
 
 
 class DatasetFacts(msgspec.Struct, frozen=True):

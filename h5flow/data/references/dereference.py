@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data import layout
-from h5flow.data.selection import Indices, RowSelection, counts_from_start, rows_of
-from h5flow.data.stored_references import data_of
+from h5flow.data.references.stored import data_of
+from h5flow.data.rows.selection import Indices, RowSelection, counts_from_start, rows_of
 from h5flow.errors import DanglingReference, DataMismatch
 
 if TYPE_CHECKING:

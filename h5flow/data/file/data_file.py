@@ -19,25 +19,25 @@ import numpy as np
 import numpy.typing as npt
 
 from h5flow.data import layout
-from h5flow.data.checkpoints import Checkpoints
-from h5flow.data.observer import Observer
-from h5flow.data.page_cache import PageCache
-from h5flow.data.pages import PagedDataset
-from h5flow.data.reference_tables import PairTable, RegionTable
-from h5flow.data.references import Reference
-from h5flow.data.shared import SharedDataset
+from h5flow.data.access.observed_dataset import SharedDataset
+from h5flow.data.access.observer import Observer
+from h5flow.data.buffer.page_cache import PageCache
+from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.file.checkpoints import Checkpoints
+from h5flow.data.file.working_files import TEMPORARY
+from h5flow.data.references.reference import Reference
+from h5flow.data.references.stored import data_of
+from h5flow.data.references.tables import PairTable, RegionTable
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.links import file_of
 from h5flow.data.storage.memory import MemoryStorage
 from h5flow.data.storage.walk import objects_below
-from h5flow.data.stored_references import data_of
-from h5flow.data.working_files import TEMPORARY
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-    from h5flow.data.ranks import Ranks
+    from h5flow.data.collective.single_writer import Ranks
 
 _log = logging.getLogger(__name__)
 
@@ -770,8 +770,8 @@ def _note_reference(path: str | bytes, others: set[str]) -> None:
 
 def _ranks(comm: Intracomm, file: DataFile, parallel: bool) -> Ranks:
     # One process has nothing to do with them, and starts more quickly without.
-    from h5flow.data.parallel_ranks import ParallelRanks
-    from h5flow.data.ranks import Ranks
+    from h5flow.data.collective.parallel import ParallelRanks
+    from h5flow.data.collective.single_writer import Ranks
 
     return ParallelRanks(comm, file) if parallel else Ranks(comm, file)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from h5flow import mpi
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.core.provenance import Provenance
-from h5flow.core.session import Watching, session, size_of_file
-from h5flow.data.output_file import OutputFile
+from h5flow.data.file.output_file import OutputFile
 from h5flow.errors import UsageError
+from h5flow.jobs.session import Watching, session, size_of_file
 from h5flow.runtime.steps import Done
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import FilePublished, RunDone

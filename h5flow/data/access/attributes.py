@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import h5py
 
-from h5flow.data.observer import Observer
+from h5flow.data.access.observer import Observer
 
 T = TypeVar("T")
 

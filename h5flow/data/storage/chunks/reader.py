@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5d
 
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.chunk_format import (
+from h5flow.data.storage.chunks.format import (
     DEFLATE,
     HEADER,
     SHUFFLE,

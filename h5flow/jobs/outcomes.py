@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from h5flow.core.tasks import Task
+from h5flow.jobs.inputs import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from h5flow.data.storage.base import Array
-from h5flow.data.storage.chunk_format import (
+from h5flow.data.storage.chunks.format import (
     DEFLATE,
     HEADER,
     TOKEN,

@@ -22,17 +22,17 @@ from h5flow import mpi
 from h5flow.core.component import Component
 from h5flow.core.h5_flow_manager import H5FlowManager
 from h5flow.data import H5FlowDataManager
-from h5flow.data.inspection import FileFacts, inspected
+from h5flow.data.file.output_file import OutputFile
+from h5flow.data.inspection.facts import FileFacts, inspected
 from h5flow.data.layout import is_reference, normalise
-from h5flow.data.output_file import OutputFile
 from h5flow.data.storage.choice import compressed_dataset, why_not_parallel
-from h5flow.data.storage.likeness import new_likeness
 from h5flow.data.storage.opening import open_file
+from h5flow.data.storage.skeleton import new_likeness
 from h5flow.errors import NotInFile
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
 from h5flow.runtime.failure import Where
+from h5flow.runtime.failure_report import line
 from h5flow.runtime.pipeline import Depths
-from h5flow.runtime.telling import line
 from h5flow.workflow import Requirement, StageConfig, WorkflowConfig
 
 #: When a requirement is loaded: ahead of its slice, at the moment of its stage, or never since it isn't there.

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow import mpi
+from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.collective.single_writer import FENCE, STRUCTURE, RankedFile, Ranks
 from h5flow.data.layout import data_path
-from h5flow.data.pages import PagedDataset
-from h5flow.data.ranks import FENCE, STRUCTURE, RankedFile, Ranks
-from h5flow.data.reference_tables import RegionTable
+from h5flow.data.references.tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.parallel import ParallelStorage, Together, room
 from h5flow.ranks.coordination import unpacked

@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 
 from h5flow.data import layout
-from h5flow.data.casting import Unfit, as_values, convert
-from h5flow.data.selection import Indices
-from h5flow.data.shared import SharedDataset
+from h5flow.data.access.observed_dataset import SharedDataset
+from h5flow.data.rows.casting import Unfit, as_values, convert
+from h5flow.data.rows.selection import Indices
 from h5flow.data.storage.links import reading
 from h5flow.data.storage.opening import Writes, writing
 from h5flow.errors import DataMismatch, UsageError

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from h5flow.runtime.failure_report import failure_event
 from h5flow.runtime.stopping import Stopped
-from h5flow.runtime.telling import failure_event
 from h5flow.telemetry import Journal, emit
 from h5flow.telemetry.events import Progress, RunStart, RunStopped, SliceDone
 from h5flow.telemetry.journal import add_sink, identity, is_heard, new_run_id, note_told, remove_sink
@@ -61,11 +61,11 @@ def session(
         if pattern is not None:
             stack.enter_context(_log_file(filled(pattern, journal.identity), settings.level, journal))
         if configs[0].metrics.wanted:
-            from h5flow.core.metering import metered
+            from h5flow.jobs.metrics_session import metered
 
             stack.enter_context(metered(journal, configs[0].metrics))
         if trace is not None:
-            from h5flow.core.drawing import drawn
+            from h5flow.jobs.trace_session import drawn
 
             stack.enter_context(drawn(journal, trace, comm))
         journal.measured = journal.measured or is_heard(SliceDone, SliceDone.LEVEL)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from h5flow.data.selection import Indices
+from h5flow.data.rows.selection import Indices
 
 
 class RowRanges:

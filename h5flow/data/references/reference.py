@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 
 from h5flow.data import layout
-from h5flow.data.pages import PagedDataset
-from h5flow.data.reference_tables import RegionTable
+from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.references.tables import RegionTable
 from h5flow.errors import InvalidReference
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from h5flow.data.storage.chunk_writer import ChunkWriter
+from h5flow.data.storage.chunks.writer import ChunkWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 from h5flow import mpi
 from h5flow.core.classes import with_found_classes
-from h5flow.core.file_log import FileLog
-from h5flow.core.job import launched, run_workflows
-from h5flow.core.ledger import Ledger, Outcome, Stop
-from h5flow.core.tasks import Task, tasks_of
 from h5flow.errors import DiscoveryError, H5FlowError, UsageError
-from h5flow.ranks.parting import OtherRankFailed, part, parties
-from h5flow.ranks.queue import Dealer, Group, RankQueue
+from h5flow.jobs.file_log import FileLog
+from h5flow.jobs.inputs import Task, tasks_of
+from h5flow.jobs.job import launched, run_workflows
+from h5flow.jobs.outcomes import Ledger, Outcome, Stop
+from h5flow.jobs.rank_queue import Dealer, Group, RankQueue
+from h5flow.ranks.leaving import OtherRankFailed, part, parties
+from h5flow.runtime.failure_report import line, traceback_of
 from h5flow.runtime.steps import Done
 from h5flow.runtime.stopping import Stopped, handled_anyway, handling
-from h5flow.runtime.telling import line, traceback_of
 from h5flow.telemetry.terminal import Terminal
 from h5flow.workflow import WorkflowConfig
 from h5flow.workflow.positions import check_rows

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import h5py
 
-from h5flow.data.data_file import DataFile
-from h5flow.data.shared import SharedDataset
+from h5flow.data.access.observed_dataset import SharedDataset
+from h5flow.data.file.data_file import DataFile
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from h5flow.data.casting import Cut
-from h5flow.data.observer import Observer
-from h5flow.data.pages import PagedDataset
-from h5flow.data.reference_tables import PairTable, RegionTable
-from h5flow.data.selection import Indices, RowSelection, counts_from_start, rows_of
+from h5flow.data.access.observer import Observer
+from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.references.tables import PairTable, RegionTable
+from h5flow.data.rows.casting import Cut
+from h5flow.data.rows.selection import Indices, RowSelection, counts_from_start, rows_of
 from h5flow.errors import Gone, RowsOutOfRange
 
 Array = np.ndarray[Any, np.dtype[Any]]

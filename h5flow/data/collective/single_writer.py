@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from h5flow import mpi
-from h5flow.data.agreement import Difference, agreed
+from h5flow.data.access.observer import Observer
+from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.collective.agreement import Difference, agreed
 from h5flow.data.layout import lies_in
-from h5flow.data.observer import Observer
-from h5flow.data.pages import PagedDataset
-from h5flow.data.reference_tables import RegionTable
-from h5flow.data.storage import SerialStorage, Storage, leads
+from h5flow.data.references.tables import RegionTable
+from h5flow.data.storage import SerialStorage, Storage, object_references
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile
 from h5flow.ranks.communicators import duplicates
 from h5flow.ranks.coordination import Coordination, packed, unpacked
-from h5flow.ranks.parting import is_waited_for, parties
+from h5flow.ranks.leaving import is_waited_for, parties
 from h5flow.ranks.rounds import Round
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import CollectiveStalled
@@ -390,13 +390,13 @@ class Ranks:
         """As `serve`, for values that are Python objects, of which references lead to objects of a file."""
         file = rows.stored.handle.file
         if what == "read":
-            return leads.portable(rows.read(start, content), file)
+            return object_references.portable(rows.read(start, content), file)
 
-        def reference(found: leads.Lead) -> Any:
+        def reference(found: object_references.Lead) -> Any:
             to = None if found.path is None else self.file.paged(found.path.decode())
             if to is not None:
                 to.stored.fix()
-            return leads.reference(found, file)
+            return object_references.reference(found, file)
 
-        values = leads.mapped(content, leads.Lead, reference).astype(rows.dtype)
+        values = object_references.mapped(content, object_references.Lead, reference).astype(rows.dtype)
         return rows.update(start, values) if what == "put" else rows.write(start, values)

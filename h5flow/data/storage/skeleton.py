@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from h5py import h5, h5a, h5d, h5g, h5o, h5p, h5s, h5t, h5z
 
-from h5flow.data.storage.leads import leading_to
+from h5flow.data.storage.object_references import leading_to
 from h5flow.data.storage.opening import FORMAT, UNREADABLE
 
 _log = logging.getLogger(__name__)

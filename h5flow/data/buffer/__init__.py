@@ -1,0 +1,1 @@
+"""The write buffer: pages of rows in memory over the file."""

@@ -1,0 +1,1 @@
+"""The file of a job: opened, changed, kept up to date, published."""

@@ -1,0 +1,1 @@
+"""References between the rows of datasets: added, found, followed."""

@@ -1,0 +1,1 @@
+"""Rows: which are meant, and values for them."""

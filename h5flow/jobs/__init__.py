@@ -1,0 +1,1 @@
+"""Jobs: workflows run one after the other on a file, for one file or for many."""
