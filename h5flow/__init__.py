@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from h5flow._version import __version__
 from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     #: Whether components may use MPI.
     H5FLOW_MPI: bool
-
-__version__ = "0.3.0"
 
 __all__ = ["H5FLOW_MPI", "H5FlowManager", "__version__", "main", "resources", "run"]
 

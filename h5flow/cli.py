@@ -342,6 +342,6 @@ def _ends_anyway(_number: int, _frame: object) -> None:
 
 
 def _version() -> str:
-    from h5flow import __version__
+    from h5flow._version import __version__
 
     return __version__

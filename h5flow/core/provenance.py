@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import yaml
 
-from h5flow import __version__
+from h5flow._version import __version__
 from h5flow.telemetry.encoding import encodable
 from h5flow.workflow import WorkflowConfig
 
