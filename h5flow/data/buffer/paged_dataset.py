@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from h5flow.data.buffer.page_cache import Deflatable, Deflated, Page, PageCache
-from h5flow.data.references.dereference import take_by_pieces
 from h5flow.data.rows.row_ranges import RowRanges
+from h5flow.data.rows.taking import take_by_pieces
 from h5flow.data.storage import StoredDataset
 from h5flow.data.storage.chunks.reader import RawChunks
 from h5flow.data.storage.chunks.writer import ChunkWriter

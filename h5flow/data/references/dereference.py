@@ -7,7 +7,7 @@ children it has, and the children of all rows one after the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import h5py
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from h5flow.data import layout
 from h5flow.data.references.stored import data_of
 from h5flow.data.rows.selection import Indices, RowSelection, counts_from_start, rows_of
+from h5flow.data.rows.taking import GAP_BYTES, pick, take_by_pieces
 from h5flow.errors import DanglingReference, DataMismatch
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     Masked = np.ma.MaskedArray[Any, np.dtype[Any]]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-# Reading so many bytes more costs less than another call to HDF5.
-_GAP_BYTES = 64 * 1024
-# Larger arrays would be fresh memory at each read, and take several times as long to fill.
-_PIECE_BYTES = 1 << 20
 
 
 class RowSource(Protocol):
@@ -213,35 +209,6 @@ def _enclosed(regions: Array, pairs: RowSource) -> Array:
     return pairs.take(_ranges(firsts, lasts - firsts))
 
 
-def take_by_pieces(
-    read: Callable[[int, int], Array],
-    rows: Indices,
-    row_bytes: int,
-    dtype: np.dtype[Any],
-    row_shape: tuple[int, ...],
-) -> Array:
-    """The given rows (ascending, without repeats), read in pieces that don't span large gaps."""
-    if not len(rows):
-        return np.empty((0, *row_shape), dtype)
-    apart = np.diff(rows) > max(1, _GAP_BYTES // row_bytes)
-    apart |= np.diff(rows // max(1, _PIECE_BYTES // row_bytes)) > 0
-    breaks = np.flatnonzero(apart) + 1
-    pieces = []
-    for piece in np.split(rows, breaks):
-        first, last = int(piece[0]), int(piece[-1]) + 1
-        values = read(first, last)
-        pieces.append(values if len(piece) == last - first else pick(values, piece - first))
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-
-def pick(values: Array, rows: Indices) -> Array:
-    """`values[rows]`, where rows of several fields are moved as a whole; numpy would copy each field by itself."""
-    if values.dtype.names is None or values.dtype.hasobject:
-        return values[rows]
-    whole = np.dtype((np.void, values.dtype.itemsize))
-    return np.ascontiguousarray(values).view(whole)[rows].view(values.dtype)
-
-
 def _gathered(data: Any, children: Indices) -> Array:
     """Rows `children` of `data`, in this order; rows that aren't needed are not read, where they are many."""
     source = _source(data)
@@ -254,7 +221,7 @@ def _gathered(data: Any, children: Indices) -> Array:
         row = low if low < 0 else high
         raise DanglingReference(f"{what} has {source.shape[0]} rows, reference points to row {row}")
     row_bytes = max(1, source.dtype.itemsize * math.prod(source.shape[1:]))
-    if (high - low) * row_bytes <= max(_GAP_BYTES, 4 * len(children) * row_bytes):
+    if (high - low) * row_bytes <= max(GAP_BYTES, 4 * len(children) * row_bytes):
         values, where = source.read(low, high + 1, children), children - low
         if len(values) == len(where) and (where[1:] > where[:-1]).all():
             return values
