@@ -24,7 +24,6 @@ from h5flow.data.access.observer import Observer
 from h5flow.data.buffer.page_cache import PageCache
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.file.checkpoints import Checkpoints
-from h5flow.data.file.working_files import TEMPORARY
 from h5flow.data.references.reference import Reference
 from h5flow.data.references.stored import data_of
 from h5flow.data.references.tables import PairTable, RegionTable
@@ -32,6 +31,7 @@ from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.links import file_of
 from h5flow.data.storage.memory import MemoryStorage
 from h5flow.data.storage.walk import objects_below
+from h5flow.data.storage.working_files import TEMPORARY
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:

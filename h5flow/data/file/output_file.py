@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from h5flow.data.file.file_copy import FileCopy
-from h5flow.data.file.working_files import NO_LOCKS, WORKING
+from h5flow.data.storage.working_files import NO_LOCKS, WORKING
 from h5flow.errors import FileError
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 import h5py
 
-from h5flow.data.file.working_files import NO_LOCKS, TEMPORARY, WORKING
+from h5flow.data.storage.working_files import NO_LOCKS, TEMPORARY, WORKING
 from h5flow.errors import FileError, H5FlowError
 
 _log = logging.getLogger(__name__)

@@ -10,12 +10,6 @@ WORKING = ".partial"
 #: How the names of temporary files begin.
 TEMPORARY = "tmp-h5flow-"
 
-#: open them after a run that was killed.
-FORMAT = ("v108", "v110")
-
-#: What h5py raises for an object that is damaged, or of a kind that it doesn't know.
-UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
-
 #: What a file system says that has no locks, or whose lock service is down: NFS, Lustre, DVS. (524 is ENOTSUPP, which
 #: has no name outside the kernel.)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, 524)
