@@ -31,7 +31,7 @@ _MOST_UNSENT = 32
 
 
 #: A round of a resource.
-Key = tuple[str, Place]
+Key = tuple[Any, Place]
 
 
 #: Rows that a rank wants to have: its number, and how many it has asked for before.
@@ -106,7 +106,7 @@ class Coordination:
         self._moved = True
         self._wanted = False
         self._asked: set[int] = set()
-        self._calls: dict[tuple[str, int], tuple[Moment, int]] = {}
+        self._calls: dict[tuple[Any, int], tuple[Moment, int]] = {}
         self._arrived: deque[Round] = deque()
         self._refused: dict[Key, OutOfOrder] = {}
         self._news = False
@@ -162,11 +162,11 @@ class Coordination:
         if self._wanted:
             self._courier.wake()
 
-    def join_unasked(self, resource: str, call: Any) -> Any:
+    def join_unasked(self, resource: Any, call: Any) -> Any:
         """Where the generator shall not be asked: as `join`, with the ranks that don't ask theirs either."""
         return self._join(resource, ((LOOP, self._slice(), ASKING), 0), call, None)
 
-    def join_undecided(self, resource: str, call: Any) -> Any:
+    def join_undecided(self, resource: Any, call: Any) -> Any:
         """Where the generator has no slice: as `join`, with the ranks that have none either."""
         number = self._slice()
         self._progress.finish(number, 0)
@@ -181,11 +181,11 @@ class Coordination:
 
     # rounds
 
-    def join(self, resource: str, call: Any, own: Any = None) -> Any:
+    def join(self, resource: Any, call: Any, own: Any = None) -> Any:
         """Make a collective call; its outcome, when the round is closed. The lock is held, and let go meanwhile."""
         return self._join(resource, self._place(resource), call, own)
 
-    def join_later(self, resource: str, call: Any, then: Callable[[Any], None]) -> Key:
+    def join_later(self, resource: Any, call: Any, then: Callable[[Any], None]) -> Key:
         """Make a collective call, and don't wait for it; `then` gets its outcome, with the lock, in any thread."""
         key = (resource, self._place(resource))
         self._later[key] = then
@@ -217,7 +217,7 @@ class Coordination:
         if self._error is not None:
             raise self._error
 
-    def _join(self, resource: str, place: Place, call: Any, own: Any) -> Any:
+    def _join(self, resource: Any, place: Place, call: Any, own: Any) -> Any:
         self.before_waiting()
         key = (resource, place)
         self._own[key] = own
@@ -292,7 +292,7 @@ class Coordination:
         progress = self._progress
         return (progress.part, progress.number, 0) if acting is None else (LOOP, *acting)
 
-    def _place(self, resource: str) -> Place:
+    def _place(self, resource: Any) -> Place:
         moment = self._moment()
         last, count = self._calls.get((resource, moment[2]), (None, -1))
         count = count + 1 if last == moment else 0
@@ -481,7 +481,7 @@ class Coordination:
             self._settle()
             return self.owner.serve(request)
 
-    def _joined(self, rank: int, resource: str, place: Place, call: Any, waits: bool, progress: Progress) -> None:
+    def _joined(self, rank: int, resource: Any, place: Place, call: Any, waits: bool, progress: Progress) -> None:
         assert self._rounds is not None
         self._rounds.proceed(rank, progress)
         try:

@@ -75,7 +75,7 @@ class Progress:
 class Round:
     """A round that is closed: what each rank called for, `None` where it made no call."""
 
-    resource: str
+    resource: Any
     place: Place
     calls: tuple[Any, ...]
 
@@ -99,11 +99,11 @@ class Rounds:
     def __init__(self, size: int) -> None:
         self._size = size
         self._progress = [Progress() for _ in range(size)]
-        self._resources: dict[str, _Resource] = {}
+        self._resources: dict[Any, _Resource] = {}
         #: By moment: where each rank waits.
-        self._waiting: dict[Moment, dict[int, tuple[str, Place]]] = {}
+        self._waiting: dict[Moment, dict[int, tuple[Any, Place]]] = {}
 
-    def join(self, rank: int, resource: str, place: Place, call: Any, waits: bool = True) -> None:
+    def join(self, rank: int, resource: Any, place: Place, call: Any, waits: bool = True) -> None:
         """A rank makes a call, and waits for its outcome or goes on. Raises `OutOfOrder`."""
         known = self._resources.setdefault(resource, _Resource())
         moment = place[0]
@@ -123,7 +123,7 @@ class Rounds:
         if waits:
             self.wait(rank, resource, place)
 
-    def wait(self, rank: int, resource: str, place: Place) -> None:
+    def wait(self, rank: int, resource: Any, place: Place) -> None:
         """A rank has come to wait for a call that it has made at this moment."""
         if rank in self._resources[resource].rounds.get(place, {}):
             self._waiting.setdefault(place[0], {})[rank] = (resource, place)
@@ -149,7 +149,7 @@ class Rounds:
                 if known.places[0][0] == moment and not self._may_come_first(known, moment):
                     yield self._closed(resource, place, [lowest])
 
-    def _closed(self, resource: str, place: Place, ranks: list[int]) -> Round:
+    def _closed(self, resource: Any, place: Place, ranks: list[int]) -> Round:
         """A round that is closed for some ranks; others that have joined it stay."""
         known = self._resources[resource]
         joined, waiting = known.rounds[place], self._waiting.get(place[0], {})
@@ -166,7 +166,7 @@ class Rounds:
         known.closed = place[0]
         return Round(resource, place, tuple(calls))
 
-    def waiting(self) -> list[tuple[str, Place, list[int]]]:
+    def waiting(self) -> list[tuple[Any, Place, list[int]]]:
         """The first round of each resource that isn't complete, and the ranks that it waits for."""
         return [
             (resource, known.places[0], self._missing(known, known.places[0]))
@@ -214,6 +214,6 @@ class Rounds:
         }
 
 
-def named(resource: str) -> str:
+def named(resource: Any) -> str:
     """A resource in words."""
-    return f"'{resource.strip('/').removesuffix('/data')}'" if resource.startswith("/") else resource
+    return str(resource)

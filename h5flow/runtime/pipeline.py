@@ -94,10 +94,10 @@ class Pipeline:
             stop,
             randomness,
             done,
-            data_manager.all_done,
+            data_manager.data_file.ranks.all_done,
             self._lock_need,
             loaders,
-            lambda: data_manager.has_to_settle,
+            lambda: data_manager.data_file.has_to_settle,
             measures,
         )
         self._began = time.perf_counter()

@@ -36,7 +36,8 @@ def run_slices(
 ) -> None:
     """Take slices from the generator until there are no more, and run all steps on each; counts in `done`."""
     source = generator.dset_name
-    ranks = data_manager.ranks
+    file = data_manager.data_file
+    ranks: Any = file.ranks if file.ranks.several else None
     now: list[Moment | None] = [None]
     if ranks is not None:
         ranks.coordination.at_work = lambda: now[0]
@@ -55,7 +56,7 @@ def run_slices(
             now[0] = acting.moment = (number, 0)
             acting.position, acting.rows = 0, None
             started = time.perf_counter()
-            if stop.made and data_manager.all_done(stopping=True):
+            if stop.made and data_manager.data_file.ranks.all_done(stopping=True):
                 return
             if ranks is not None:
                 ranks.coordination.ask(number)
@@ -97,7 +98,7 @@ def run_slices(
                 if course is not None:
                     course.note(acting, started, loaded, time.perf_counter(), size_of(item.cache.values()))
             started = time.perf_counter()
-            data_manager.settle()
+            file.settle()
             done.count(item.rows)
             if measures is not None:
                 measures.settled(started, time.perf_counter())
@@ -113,7 +114,7 @@ def next_slice(
 
         def awaited() -> object:
             rows: object = runner.run(awaited_slice(generator), context=contextvars.copy_context())
-            ends = isinstance(rows, slice) and rows == generator.EMPTY and data_manager.all_done()
+            ends = isinstance(rows, slice) and rows == generator.EMPTY and data_manager.data_file.ranks.all_done()
             return ENDED if ends else rows
 
         return awaited

@@ -147,9 +147,9 @@ class TestRows:
         model: list[int] = []
         with H5FlowDataManager(path) as dm:
             dm.create_dset("a", "i8")
-            dataset = dm._file.dataset("a")
+            dataset = dm._file.catalog.dataset("a")
             dataset.rows.page_rows = data.draw(st.integers(1, 7), "page rows")
-            dm._file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
+            dm.data_file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
             for step in range(data.draw(st.integers(1, 12), "steps")):
                 what = data.draw(st.sampled_from(["grow", "write", "update", "read", "take", "settle", "h5py"]))
                 size = len(model)
@@ -172,7 +172,7 @@ class TestRows:
                 elif what == "take":
                     assert dm["a", indices].tolist() == [model[row] for row in indices]
                 elif what == "settle":
-                    dm.settle()
+                    dm.data_file.settle()
                 else:
                     assert dm.fh["a/data"][start:stop:2].tolist() == model[start:stop:2]
             assert dm["a", :].tolist() == model
@@ -625,13 +625,13 @@ class TestReferences:
                 dm.reserve_data(name, 12)
                 dm.write_data(name, slice(0, 12), np.arange(12))
             dm.create_ref("A", "B")
-            for region in dm._file.reference("A", "B").regions:
+            for region in dm._file.catalog.reference("A", "B").regions:
                 region.page_rows = data.draw(st.integers(1, 5))
-            dm._file._cache.budget = data.draw(st.sampled_from([0, 100, 1 << 20]))
+            dm.data_file._cache.budget = data.draw(st.sampled_from([0, 100, 1 << 20]))
             for forward, pairs in batches:
                 dm.write_ref(*("AB" if forward else "BA"), pairs)
                 stored += pairs if forward else [(a, b) for b, a in pairs]
-                dm.settle()
+                dm.data_file.settle()
                 for a in range(12):
                     children = sorted(child for parent, child in stored if parent == a)
                     assert dm["A", "B", a].compressed().tolist() == children
