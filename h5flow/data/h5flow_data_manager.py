@@ -440,6 +440,13 @@ class H5FlowDataManager:
 
     # the end
 
+    def all_done(self, stopping: bool = False) -> bool:
+        """Whether no rank has more slices, asked by one that hasn't any or is `stopping`.
+
+        Collective: the other ranks ask as well, or get a slice.
+        """
+        return self._file.ranks.all_done(stopping)
+
     def dangling_references(self) -> list[str]:
         """List a sentence for each dataset past whose end a reference that was used points."""
         return self._file.catalog.dangling()

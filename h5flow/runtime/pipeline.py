@@ -94,7 +94,7 @@ class Pipeline:
             stop,
             randomness,
             done,
-            data_manager.data_file.ranks.all_done,
+            data_manager.all_done,
             self._lock_need,
             loaders,
             lambda: data_manager.data_file.has_to_settle,

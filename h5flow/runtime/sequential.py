@@ -56,7 +56,7 @@ def run_slices(
             now[0] = acting.moment = (number, 0)
             acting.position, acting.rows = 0, None
             started = time.perf_counter()
-            if stop.made and data_manager.data_file.ranks.all_done(stopping=True):
+            if stop.made and data_manager.all_done(stopping=True):
                 return
             if ranks is not None:
                 ranks.coordination.ask(number)
@@ -114,7 +114,7 @@ def next_slice(
 
         def awaited() -> object:
             rows: object = runner.run(awaited_slice(generator), context=contextvars.copy_context())
-            ends = isinstance(rows, slice) and rows == generator.EMPTY and data_manager.data_file.ranks.all_done()
+            ends = isinstance(rows, slice) and rows == generator.EMPTY and data_manager.all_done()
             return ENDED if ends else rows
 
         return awaited
