@@ -21,7 +21,7 @@ from h5flow.data.access.writing import append_references, write_rows
 from h5flow.data.awaitable import AwaitableDataManager
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.collective.one_rank import OneRank
-from h5flow.data.file.changes import CreateDataset, CreateReference
+from h5flow.data.file.changes import CreateDataset, CreateReference, SetAttributes
 from h5flow.data.file.data_file import DataFile
 from h5flow.data.file.lifetime import KeepAlive
 from h5flow.data.file.output_file import OutputFile
@@ -65,6 +65,8 @@ class H5FlowDataManager:
     exits. As a context manager it calls `finish()`. With an `output`, the file that is written is the
     output's working file. On several ranks `storage` says who writes (see `storage.choice`), and `source` is the
     file that this one begins as a copy of; with `auto` making the manager is collective.
+
+    The class has as many methods as users know it by, and hardly any others.
     """
 
     def __init__(
@@ -184,7 +186,7 @@ class H5FlowDataManager:
     def dset_exists(self, dataset_name: str) -> bool:
         """Whether there is a dataset of this name."""
         path = layout.data_path(layout.normalise(dataset_name))
-        return self._asked(path, self._file.observed(path) is not None)
+        return self._asked(path, self._file.catalog.observed(path) is not None)
 
     def ref_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
         """Whether there are references between two datasets, whichever side created them."""
@@ -304,7 +306,7 @@ class H5FlowDataManager:
         self._check_writable(f"set attributes of '{dataset_name}'")
         path = layout.normalise(dataset_name)
         with self._file.context.lock:
-            self._file.set_attributes(path, attrs)
+            self._file.commit(SetAttributes(path, attrs))
 
     def delete(self, name: str) -> None:
         """Remove what lies at a path, if there is anything, and all references that involve it. Collective."""
