@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from h5flow.ranks.doorbell import Doorbell
+from h5flow.ranks.messages import Message, decoded, encoded
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request, Status
@@ -39,7 +40,7 @@ class Courier:
     def __init__(
         self,
         comm: Intracomm,
-        receive: Callable[[int, Any], None],
+        receive: Callable[[int, Message], None],
         between: Callable[[], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -63,9 +64,12 @@ class Courier:
         # Whether it looks at the outbox again before it waits.
         self._awake = True
         self._thread = threading.Thread(target=self._work, name="h5flow courier", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send and receive."""
         self._thread.start()
 
-    def post(self, rank: int, message: Any) -> None:
+    def post(self, rank: int, message: Message) -> None:
         """Send a message, now or soon; those to the same rank arrive in order. After the end it goes nowhere."""
         with self._posting:
             if self._farewell:
@@ -90,7 +94,7 @@ class Courier:
 
     @property
     def backlog(self) -> int:
-        """How many messages haven't left yet."""
+        """Count the messages that haven't left yet."""
         return self._outbox.qsize() + len(self._sending)
 
     def close(self, patience: float | None = None) -> bool:
@@ -142,7 +146,7 @@ class Courier:
 
     def _send(self) -> bool:
         """Send what there is; says whether there was anything."""
-        sent = False
+        sent, last, code = False, None, None
         self._user = threading.get_ident()
         try:
             while not self._outbox.empty():
@@ -150,9 +154,11 @@ class Courier:
                 sent = True
                 if rank == self._rank:
                     self._receive(rank, message)
-                else:
-                    self._sending.append(self._comm.isend(message, rank, _TAG))
-                    self._doorbell.ring(rank)
+                    continue
+                if message is not last:  # the same is often sent to all ranks
+                    last, code = message, message if message == _FAREWELL else encoded(message)
+                self._sending.append(self._comm.isend(code, rank, _TAG))
+                self._doorbell.ring(rank)
         finally:
             self._user = 0
         if self._sending:
@@ -167,6 +173,6 @@ class Courier:
             if content == _FAREWELL:
                 self._others_going_on -= 1
             else:
-                self._receive(status.Get_source(), content)
+                self._receive(status.Get_source(), decoded(content))
             seen += 1
         return seen
