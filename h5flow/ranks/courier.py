@@ -9,17 +9,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from h5flow.ranks.doorbell import Doorbell
-from h5flow.ranks.messages import Message, decoded, encoded
+from h5flow.ranks.messages import Farewell, Message, decoded, encoded
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request, Status
 
 _TAG = 1
-# The last that a rank sends.
-_FAREWELL = "farewell"
 # Messages come in bursts, so the next one is looked for after a short pause first, and then after ever longer ones.
 _SHORTEST = 50e-6  # seconds
 _LONGEST = 500e-6
@@ -49,7 +47,7 @@ class Courier:
         self._receive = receive
         self._between = between
         self._failed = failed
-        self._outbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[int, Message]] = queue.SimpleQueue()
         self._sending: list[Request] = []
         # Held by who uses MPI; nobody waits for it but the courier's thread.
         self._using = threading.Lock()
@@ -131,7 +129,7 @@ class Courier:
                     self._farewell = True
                     for other in range(self._comm.Get_size()):
                         if other != self._rank:
-                            self._outbox.put((other, _FAREWELL))
+                            self._outbox.put((other, Farewell()))
                 continue
             if self._farewell and not self.backlog and not self._others_going_on:
                 return
@@ -156,7 +154,7 @@ class Courier:
                     self._receive(rank, message)
                     continue
                 if message is not last:  # the same is often sent to all ranks
-                    last, code = message, message if message == _FAREWELL else encoded(message)
+                    last, code = message, encoded(message)
                 self._sending.append(self._comm.isend(code, rank, _TAG))
                 self._doorbell.ring(rank)
         finally:
@@ -169,10 +167,10 @@ class Courier:
         """Take what has come; returns how many messages that were."""
         seen = 0
         while (message := self._comm.improbe(tag=_TAG, status=status)) is not None:
-            content = message.recv()
-            if content == _FAREWELL:
+            content = decoded(message.recv())
+            if isinstance(content, Farewell):
                 self._others_going_on -= 1
             else:
-                self._receive(status.Get_source(), decoded(content))
+                self._receive(status.Get_source(), content)
             seen += 1
         return seen

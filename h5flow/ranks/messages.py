@@ -162,6 +162,13 @@ class Answer(_Carrier, frozen=True):
     error: Exception | None = None
 
 
+# between the couriers of any two ranks
+
+
+class Farewell(_Message, frozen=True, tag=21):
+    """The last that the sender sends."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What has come of a call."""
 
@@ -177,11 +184,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
 ToController = Join | Wait | Proceed | Collect | Reported | Delivered | Failed
 FromController = Closed | Refused | ProgressWanted | Report | Deliver | Collected | RankFailed
-Message = ToController | FromController | Do | Ask | Answer
+Message = ToController | FromController | Do | Ask | Answer | Farewell
 
 _CARRIERS: Final = (Do, Ask, Answer)
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(ToController | FromController).decode
+_decode = msgspec.msgpack.Decoder(ToController | FromController | Farewell).decode
 
 
 def encoded(message: Message) -> object:
