@@ -33,7 +33,7 @@ from h5flow.runtime.randomness import Randomness, RandomnessPerStage
 from h5flow.runtime.sequential import run_slices
 from h5flow.runtime.steps import Done, Step, steps
 from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
-from h5flow.runtime.tracing import Tracer, acting_at
+from h5flow.runtime.tracing import Tracer
 from h5flow.runtime.worker import Worker
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import FileOpened
@@ -179,9 +179,7 @@ class H5FlowManager:
             if ranks is not None:
                 self._tracer.passed = ranks.coordination.passed
                 self._tracer.asking = ranks.coordination.ask
-                ranks.coordination.at_work = self._tracer.at_work
-                ranks.coordination.before_waiting = self._tracer.before_waiting
-                ranks.coordination.acting_at = acting_at
+                ranks.work_for(self._tracer)
         if self._ranks is not None:
             runtime = self.config.runtime
             names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
@@ -331,7 +329,7 @@ class H5FlowManager:
         try:
             with stopped_by_signals() as stop:
                 if ranks is not None:
-                    ranks.stop = stop.make_elsewhere
+                    ranks.listen_for_stop(stop.make_elsewhere)
                     ranks.coordination.enter(LOOP)
                 if self._crew.workers:
                     factory = loop_factory(self.config.runtime.loop)

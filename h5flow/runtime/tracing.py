@@ -20,6 +20,7 @@ from h5flow.data.access.observer import Rows
 from h5flow.data.resource import Resource
 from h5flow.errors import H5FlowError
 from h5flow.ranks.moments import LOOP
+from h5flow.ranks.moments import Moment as MomentOfRun
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
 from h5flow.telemetry.journal import Acting
 
@@ -82,12 +83,6 @@ def acting_component(names: Sequence[str]) -> Acting | None:
     if acting is None:
         return None
     return Acting(names[acting.position], None if acting.moment is None else acting.moment[0], acting.rows)
-
-
-def acting_at(moment: tuple[int, int, int]) -> AbstractContextManager[Scene]:
-    """For what another rank has a component do at a moment (part of the run, slice, component)."""
-    part, number, position = moment
-    return entered(Scene(position, (number, position) if part == LOOP else None))
 
 
 class Tracer:
@@ -298,6 +293,11 @@ class Tracer:
             raise H5FlowError(_NOT_ON_LOOP)
         if acting.before_waiting is not None:
             acting.before_waiting()
+
+    def acting_at(self, moment: MomentOfRun) -> AbstractContextManager[Scene]:
+        """Have the calling thread act for a component, for what another rank has it do at a moment."""
+        part, number, position = moment
+        return entered(Scene(position, (number, position) if part == LOOP else None))
 
     # waiting
 

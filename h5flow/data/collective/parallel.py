@@ -42,7 +42,6 @@ class ParallelRanks(SingleWriterRanks):
         #: The datasets that have been made longer, on all ranks alike.
         self._longer: set[str] = set()
         self._alone = False
-        self.coordination.together = self
 
     # opening and closing
 
@@ -52,7 +51,9 @@ class ParallelRanks(SingleWriterRanks):
             return SerialStorage(self.file.path, "r+")
         exists = mpi.on_first_rank(self.comm, lambda: Path(self.file.path).exists())
         self.wait()
-        self._storage = ParallelStorage(self.file.path, "r+" if exists else "w", self.comm, self.coordination, original)
+        self._storage = ParallelStorage(
+            self.file.path, "r+" if exists else "w", self.comm, self.coordination.owner, original
+        )
         return self._storage
 
     def part(self, patience: float) -> bool:
@@ -107,8 +108,8 @@ class ParallelRanks(SingleWriterRanks):
 
     # carried out
 
-    def concerns(self, closed: Round) -> bool:
-        """Whether a round is carried out at once, which all ranks find alike; the lock is held."""
+    def concerns_all(self, closed: Round) -> bool:
+        """Say whether a round is carried out by all ranks at once, which all of them find alike; the lock is held."""
         calls = made(closed.calls)
         match calls[0]:
             case ChangeStructure():

@@ -37,9 +37,9 @@ from h5flow.errors import DataMismatch, H5FlowError, NotInFile
 from h5flow.ranks.communicators import duplicates
 from h5flow.ranks.coordination import Coordination
 from h5flow.ranks.leaving import is_waited_for, parties
+from h5flow.ranks.member import Components, Late, NoComponents
 from h5flow.ranks.rounds import Round
-from h5flow.telemetry import emit
-from h5flow.telemetry.events import CollectiveStalled
+from h5flow.ranks.stall_watch import StallWatch
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -64,9 +64,8 @@ class SingleWriterRanks:
         self.file = file
         self.comm = comm.Dup()
         self._world = comm
-        self.coordination = Coordination(comm.Dup(), file.context.file_changed, self._apply)
-        self.coordination.owner = self
-        self.rank, self.size = self.coordination.rank, self.coordination.size
+        self.components: Components = NoComponents()
+        self._stalls = StallWatch()
         self._duplicates = duplicates(comm)
         self._taken: list[Intracomm] = []
         self._original: str | None = None
@@ -77,25 +76,25 @@ class SingleWriterRanks:
         self._told: set[tuple[str, str]] = set()
         #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
         self.stopping = False
-        #: Called when another rank has been asked to stop.
-        self.stop: Callable[[], None] = lambda: None
+        self._on_stop: list[Callable[[], None]] = []
+        self.coordination = Coordination(comm.Dup(), file.context.file_changed, self)
+        self.rank, self.size = self.coordination.rank, self.coordination.size
+
+    def work_for(self, components: Components) -> None:
+        """Have calls belong to the components that are at work from now on."""
+        self.components = components
+
+    def listen_for_stop(self, listener: Callable[[], None]) -> None:
+        """Have a function called when any rank has been asked to stop."""
+        self._on_stop.append(listener)
 
     def watch_stalls(self, names: Sequence[str], warning: float, abort: float | None) -> None:
         """Log what ranks have been waiting for so long (seconds), and end all of them after `abort`."""
-        warned = 0.0
+        self._stalls = StallWatch(names, warning, abort)
 
-        def stalled(seconds: float, late: Callable[[Sequence[str]], list[str]]) -> None:
-            nonlocal warned
-            if seconds < warned:
-                warned = 0.0
-            if abort is not None and seconds > abort:
-                emit(CollectiveStalled(seconds=seconds, waiting_for=late(names), ended=True), logging.ERROR)
-                mpi.end_all(1)
-            if seconds > warned + warning:
-                warned = seconds
-                emit(CollectiveStalled(seconds=seconds, waiting_for=late(names)))
-
-        self.coordination.stalled = stalled
+    def stalled(self, seconds: float, late: Late) -> None:
+        """Take note how long the same ranks have been waited for."""
+        self._stalls.note(seconds, late)
 
     # opening and closing
 
@@ -125,7 +124,7 @@ class SingleWriterRanks:
             return SerialStorage(path, mode)
         original, self._original = self._original, None
         likeness = path if path == self.file.path and Path(path).exists() else None
-        return RemoteStorage(path, self.coordination, likeness, original)
+        return RemoteStorage(path, self.coordination.owner, likeness, original)
 
     def wait(self) -> None:
         """Wait until all ranks are here, without burning a core."""
@@ -230,7 +229,7 @@ class SingleWriterRanks:
 
     def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
         """Have this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
-        written = self.coordination.collect(rows.resource, start, stop)
+        written = self.coordination.collect(rows.resource, rows.path, start, stop)
         stored = rows.stored
         if isinstance(stored, RankDataset):
             stored.others_have_written(stop, [part for parts in written for part in parts])
@@ -257,7 +256,7 @@ class SingleWriterRanks:
 
     # carried out
 
-    def _apply(self, closed: Round, own: Callable[[], Any] | None) -> Any:
+    def apply(self, closed: Round, own: Callable[[], Any] | None) -> Any:
         """Do what the ranks have agreed on; the lock is held."""
         match made(closed.calls)[0]:
             case ChangeStructure() as call:
@@ -270,12 +269,21 @@ class SingleWriterRanks:
                 return None not in closed.calls
             case Stop():
                 self.stopping = True
-                self.stop()
+                for listener in self._on_stop:
+                    listener()
                 return None not in closed.calls
             case Publish():
                 self.refresh({path for call in closed.calls for path in call.changed})
                 return None
         return self._grow(closed)
+
+    def concerns_all(self, _closed: Round) -> bool:
+        """Say whether a round is carried out by all ranks at once: none is where one rank writes for all of them."""
+        return False
+
+    def carry_out(self, closed: Round, own: Callable[[], Any] | None) -> Any:
+        """Do what the ranks have agreed on, at once; never called where no round concerns all."""
+        raise NotImplementedError
 
     def set_what_all_want(self, closed: Round) -> bool:
         """Set the attributes of a round in which ranks want different ones; says whether it is such a round.
@@ -336,8 +344,8 @@ class SingleWriterRanks:
 
         Returns which of them it has written, where they have to be told.
         """
-        resource, start, stop = request
-        rows = self.file.catalog.paged(resource.path)
+        path, start, stop = request
+        rows = self.file.catalog.paged(path)
         if rows is None or not isinstance(rows.stored, RankDataset):
             return []  # of what the owner has others get the pages
         rows.flush()
