@@ -106,12 +106,17 @@ class DataFile:
     def observer(self) -> Observer | None:
         """Who is to be told of accesses by the component at work; the lock is held."""
         watching = self._observer
-        return None if watching is None or watching.leaves_alone() else watching
+        return None if watching is None or watching.leaves_alone else watching
 
     @observer.setter
     def observer(self, observer: Observer | None) -> None:
         self._observer = observer
         self._shared.clear()
+
+    def same_rows(self, resource: str, other: str) -> None:
+        """Tell the observer, also where components need not tell, of what will still hold when they have to."""
+        if self._observer is not None:
+            self._observer.same_rows(resource, other)
 
     # opening and closing
 

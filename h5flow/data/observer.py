@@ -17,8 +17,9 @@ class Observer(Protocol):
     lock of the data file held; it is let go while waiting.
     """
 
+    @property
     def leaves_alone(self) -> bool:
-        """Whether the component at work may do what it likes, and need not tell."""
+        """Whether components may do what they like, and need not tell."""
         ...
 
     def same_rows(self, resource: str, other: str) -> None:

@@ -48,6 +48,10 @@ class Sharing(Protocol):
     lock: threading.RLock
     observer: Observer | None
 
+    def same_rows(self, resource: str, other: str) -> None:
+        """The rows of a resource are those of another one, and appended with them."""
+        ...
+
     @property
     def ranks(self) -> Ranks | None:
         """The ranks that append together, if there are several."""
@@ -73,8 +77,8 @@ class SharedDataset:
         self._lookup = lookup and isinstance(rows, RegionTable)
         self._brings = not (lookup and isinstance(rows, PairTable))
         self._rows_of = rows.of.path if isinstance(rows, RegionTable) else rows.path
-        if sharing.observer is not None and self._rows_of != rows.path:
-            sharing.observer.same_rows(rows.path, self._rows_of)
+        if self._rows_of != rows.path:
+            sharing.same_rows(rows.path, self._rows_of)
 
     # how many
 

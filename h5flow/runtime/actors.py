@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from h5flow.data import H5FlowDataManager
 from h5flow.data.awaitable import off_loop
 from h5flow.runtime.batches import CHEAP
 from h5flow.runtime.components import ENDED, Generator, awaited_slice
@@ -81,6 +80,7 @@ class Generating:
         """Where slices don't overlap, pass them by the loop, through all stages to the last mailbox."""
         if not (self.asynchronous or any(stage.asynchronous for stage in stages)):
             self._relay, self._finished = Relay(self, stages, self.worker, self._flight), outbox
+            self._flight.relayed = True
 
     @property
     def passing_by(self) -> int:
@@ -135,8 +135,7 @@ class Generating:
 
     def take(self, count: int, emit: Emit[Parcel]) -> None:
         """Take slices, in the worker's thread."""
-        flight, ready = self._flight, list[Slice]()
-        own_draws = not flight.randomness.shared
+        ready = list[Slice]()
 
         def hand_on() -> None:
             if ready:
@@ -145,30 +144,43 @@ class Generating:
 
         self._scene.before_waiting = hand_on
         with entered(self._scene):
+            while len(ready) < count and not self._flight.over:
+                item = self._next()
+                if item is None:
+                    break
+                ready.append(item)
+        hand_on()
+
+    def take_one(self) -> Slice | None:
+        """Take a slice, if there is one, with nobody waiting for it elsewhere."""
+        self._scene.before_waiting = None
+        with entered(self._scene):
+            return self._next()
+
+    def _next(self) -> Slice | None:
+        """Ask the generator; called in its scene."""
+        flight, started = self._flight, time.perf_counter()
+        self._scene.moment = (self._number, 0)
+        if flight.stop.made and flight.all_done(True):
+            self._ended = True
+            return None
+        flight.tracer.asking(self._number)
+        try:
             if self._iterator is None:
                 self._iterator = iter(self._generator)
-            while len(ready) < count and not flight.over:
-                started = time.perf_counter()
-                self._scene.moment = (self._number, 0)
-                if flight.stop.made and flight.all_done(True):
-                    self._ended = True
-                    break
-                flight.tracer.asking(self._number)
-                try:
-                    if own_draws:
-                        with flight.randomness.of(self._where.component, self._number):
-                            rows = next(self._iterator, ENDED)
-                    else:
-                        rows = next(self._iterator, ENDED)
-                except BaseException as error:
-                    locate(error, self._where)
-                    raise
-                flight.draws.look(self._where.component)
-                if rows is ENDED:
-                    self._ended = True
-                    break
-                ready.append(self._begun(rows, started, time.perf_counter()))
-        hand_on()
+            if flight.randomness.shared:
+                rows = next(self._iterator, ENDED)
+            else:
+                with flight.randomness.of(self._where.component, self._number):
+                    rows = next(self._iterator, ENDED)
+        except BaseException as error:
+            locate(error, self._where)
+            raise
+        flight.draws.look(self._where.component)
+        if rows is ENDED:
+            self._ended = True
+            return None
+        return self._begun(rows, started, time.perf_counter())
 
     async def _next_on_loop(self) -> None:
         self._scene.moment = (self._number, 0)
@@ -272,7 +284,7 @@ class Prefetching:
             try:
                 while True:
                     parcel = await self._inbox.get()
-                    if len(parcel) > 1 or flight.single or flight.batches.alone or flight.tracer.alone:
+                    if len(parcel) > 1 or flight.single or flight.batches.alone or flight.tracer.in_turn:
                         await self._begun.put((parcel, None))
                         continue
                     (item,) = parcel
@@ -371,48 +383,59 @@ class Staging:
                 ready.clear()
 
         self._scene.before_waiting = hand_on
-        step, stage, flight, finish = self._step, self._step.stage, self._flight, self._flight.tracer.finish
-        own_draws = not flight.randomness.shared
+        flight = self._flight
         with entered(self._scene):
             now = handed_on = time.perf_counter()
             for item in parcel:
                 if flight.over:
                     break
-                self._scene.moment = (item.number, self._position)
-                self._scene.rows = item.rows
-                started = loaded = now
-                try:
-                    step.purge(item.cache)
-                    self._loading.fill(item, step)
-                    loaded = time.perf_counter()
-                    if own_draws:
-                        with flight.randomness.of(step.where.component, item.number):
-                            stage.run(self._source, item.rows, item.cache)
-                    else:
-                        stage.run(self._source, item.rows, item.cache)
-                except BaseException as error:
-                    if item.course is not None:
-                        item.course.note_failure(self._scene, started, loaded)
-                    locate(error, step.where.on(item.rows, item.number))
-                    raise
-                flight.draws.look(step.where.component)
-                finish(self._scene.moment)
-                now = time.perf_counter()
-                self._seconds = now - started
-                item.note(loaded - started, now - loaded)
                 alone = flight.batches.alone
-                if not alone or item is parcel[-1] or item.course is not None:
-                    item.size = size_of(item.cache.values())
-                    item.most = max(item.most, item.size)
-                if item.course is not None:
-                    item.course.note(self._scene, started, loaded, now, item.size)
-                if self._last:
-                    item.release()
+                now = self._run(item, now, sized=not alone or item is parcel[-1])
                 ready.append(item)
                 if flight.at_once or (now - handed_on > _HAND_ON and not alone):
                     hand_on()
                     handed_on = now
         hand_on()
+
+    def process_one(self, item: Slice, sized: bool) -> None:
+        """Process a slice, with nobody waiting for it elsewhere; `sized`: and look how much its cache holds."""
+        self._scene.before_waiting = None
+        with entered(self._scene):
+            self._run(item, time.perf_counter(), sized)
+
+    def _run(self, item: Slice, started: float, sized: bool) -> float:
+        """Load what the stage requires and call it, in its scene; returns when that was done."""
+        step, scene, flight, course = self._step, self._scene, self._flight, item.course
+        scene.moment = moment = (item.number, self._position)
+        scene.rows = item.rows
+        loaded = started
+        try:
+            step.purge(item.cache)
+            self._loading.fill(item, step)
+            loaded = time.perf_counter()
+            if flight.randomness.shared:
+                step.stage.run(self._source, item.rows, item.cache)
+            else:
+                with flight.randomness.of(step.where.component, item.number):
+                    step.stage.run(self._source, item.rows, item.cache)
+        except BaseException as error:
+            if course is not None:
+                course.note_failure(scene, started, loaded)
+            locate(error, step.where.on(item.rows, item.number))
+            raise
+        flight.draws.look(step.where.component)
+        flight.tracer.finish(moment)
+        now = time.perf_counter()
+        self._seconds = now - started
+        item.note(loaded - started, now - loaded)
+        if sized or course is not None:
+            item.size = size_of(item.cache.values())
+            item.most = max(item.most, item.size)
+        if course is not None:
+            course.note(scene, started, loaded, now, item.size)
+        if self._last:
+            item.release()
+        return now
 
     async def _process_on_loop(self, item: Slice) -> None:
         step, scene, flight = self._step, self._scene, self._flight
@@ -457,13 +480,11 @@ class Committing:
 
     def __init__(
         self,
-        data_manager: H5FlowDataManager,
         loading: Loading,
         writer: Worker,
         inbox: Mailbox[Parcel],
         flight: Flight,
     ) -> None:
-        self._data_manager = data_manager
         self._loading = loading
         self._writer = writer
         self._inbox = inbox
@@ -482,13 +503,10 @@ class Committing:
             if flight.warm and not warm and flight.randomness.shared:
                 await self._writer.run(flight.draws.watch_numpy)
             self._loading.warm = flight.warm
-            if self._data_manager.has_to_settle:
-                started = time.perf_counter()
+            if flight.has_to_settle:
                 try:
-                    await self._writer.run(self._data_manager.settle)
+                    await self._writer.run(flight.settle)
                 except Exception as error:  # noqa: BLE001 - it is handed on
                     raise flight.fail(error) from None
-                if flight.measures is not None:
-                    flight.measures.settled(started, time.perf_counter())
             parcel.clear()
             flight.changed()

@@ -97,7 +97,7 @@ class Pipeline:
             data_manager.all_done,
             self._lock_need,
             loaders,
-            lambda: data_manager.has_to_settle,
+            data_manager,
             measures,
         )
         self._began = time.perf_counter()
@@ -125,7 +125,7 @@ class Pipeline:
         self._actors: list[Callable[[], Awaitable[None]]] = [
             generating.act,
             Prefetching(self.loading, self._loaders, generated, loaded, self.flight).act,
-            Committing(data_manager, self.loading, self._writer, self.mailboxes[-1], self.flight).act,
+            Committing(self.loading, self._writer, self.mailboxes[-1], self.flight).act,
             *(staging.act for staging in stagings),
         ]
 
@@ -139,7 +139,6 @@ class Pipeline:
         draws = flight.draws.loop() if flight.randomness.shared else flight.randomness.loop()
         with _switching_often(), draws:
             self._tracer.running = True
-            self._lock_need.start()
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(_guarded(act)) for act in self._actors]

@@ -8,7 +8,7 @@ thread on which all of them were made, and the event loop hears of a batch of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from h5flow.runtime.flight import Flight
@@ -16,22 +16,21 @@ from h5flow.runtime.steps import Slice
 from h5flow.runtime.worker import Outcome, Worker, tell
 
 Parcel = list[Slice]
-Emit = Callable[[Parcel], None]
 
 
 class Source(Protocol):
     """Who takes slices from the generator."""
 
-    def take(self, count: int, emit: Emit) -> None:
-        """Take so many slices, if there are."""
+    def take_one(self) -> Slice | None:
+        """Take a slice, if there is one."""
         ...
 
 
 class Station(Protocol):
     """A stage."""
 
-    def process(self, parcel: Parcel, emit: Emit) -> None:
-        """Process slices."""
+    def process_one(self, item: Slice, sized: bool) -> None:
+        """Process a slice; `sized`: and look how much its cache holds."""
         ...
 
 
@@ -65,19 +64,13 @@ class Relay:
     def _pass(self, count: int) -> Parcel:
         done: Parcel = []
         while len(done) < count and not self._flight.over:
-            taken: Parcel = []
-            self._source.take(1, taken.extend)
-            if not taken:
+            item = self._source.take_one()
+            if item is None:
                 break
             self.in_flight = 1
             for station in self._stations:
-                station.process(taken, _nothing)
+                station.process_one(item, len(done) + 1 == count)
             self.in_flight = 0
-            done += taken
-            if self._flight.has_to_settle():
-                break
+            done.append(item)
+            self._flight.settle()
         return done
-
-
-def _nothing(_: Parcel) -> None:
-    """Who comes next is called next."""
