@@ -498,9 +498,9 @@ class Committing:
                 parcel = await self._inbox.get()
             except Closed:
                 return
-            warm = flight.warm
             flight.commit(parcel)
-            if flight.warm and not warm and flight.randomness.shared:
+            if not (flight.in_turn or flight.draws.watches_all) and flight.randomness.shared:
+                # Its import takes a while, so not before it matters who draws.
                 await self._writer.run(flight.draws.watch_numpy)
             self._loading.warm = flight.warm
             if flight.has_to_settle:

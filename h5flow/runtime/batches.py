@@ -24,7 +24,7 @@ _JUDGED_SECONDS = 0.1
 # What it may then take of what slices take in turn: something must be won if threads compete.
 _WON, _NOT_LOST = 0.95, 1.02
 # Where threads compete, a trial may lose, so that slices go in turn for so many times as long before it.
-_PATIENCE = 10.0
+_PATIENCE = 20.0
 # What was no better is tried again after so many seconds, and then ever more seldom, since that isn't for nothing.
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 60.0
@@ -99,7 +99,9 @@ class Batches:
         if single:
             self._window = None
         if self.alone:
-            self.size = max(1, min(_LARGEST, 4 * self.size, int(_BATCH / max(self._mean, 1e-9))))
+            # What isn't known yet may be when the next slice is done.
+            largest = 1 if need is None and self._mean >= CHEAP else _LARGEST
+            self.size = max(1, min(largest, 4 * self.size, int(_BATCH / max(self._mean, 1e-9))))
         return self.alone != before
 
     @property
@@ -139,8 +141,9 @@ class Batches:
         in_turn = self._in_turn or self._least
         bearable = _NOT_LOST if self._need <= _SELDOM else _WON
         if in_turn is not None and self._overlapping is not None and self._overlapping > bearable * in_turn:
-            self._next_trial = now + max(self._pause, self._patience)
-            self._pause = min(_LONGEST_PAUSE, 2 * self._pause)
+            pause = max(self._pause, self._patience)
+            self._next_trial = now + pause
+            self._pause = min(max(_LONGEST_PAUSE, 2 * self._patience), 2 * pause)
             self._go(alone=True)
         else:
             self._pause = _FIRST_PAUSE

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, NamedTuple
 _FIRST_PERIOD, _PERIOD = 1.5e-3, 0.2
 _KEPT: Final = 64
 # So many at first for each slice, or else they would tell of one stage only.
-_OF_A_SLICE: Final = 16
+_OF_A_SLICE: Final = 24
 # For how long a probe keeps the lock; less than the switch interval, or else it would be taken away.
 _HELD: Final = 2.5e-4
 # That the lock is needed for much of the time is said after a few probes, and that it isn't, after more of them.

@@ -283,9 +283,7 @@ class Tracer:
         with self.lock:
             # Components of other ranks may be at work on other slices.
             self.in_turn = in_turn and self.passed is None
-            self.leaves_alone = (
-                self.in_turn and not self.single and self.hazards.components == 2 and self._users <= {1}
-            )
+            self.leaves_alone = self.in_turn and not self.single and self.hazards.components == 2 and self._users <= {1}
 
     # with other ranks
 
