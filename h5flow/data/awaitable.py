@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -98,6 +97,8 @@ class AwaitableDataManager:
 async def _made(call: Callable[[], T]) -> T:
     elsewhere = off_loop.get()
     if elsewhere is None:
+        import asyncio
+
         return await asyncio.to_thread(call)
     result: T = await elsewhere(call)
     return result

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from h5flow.runtime.batches import Batches
 from h5flow.runtime.budget import Budget
@@ -21,6 +20,9 @@ from h5flow.runtime.stopping import StopRequest
 from h5flow.runtime.tracing import Abandoned, Tracer, scene
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import SlicesBatched, SlicesSerialized
+
+if TYPE_CHECKING:
+    import asyncio
 
 # So many slices that aren't empty run one at a time at first, to see what components do and what it costs: the
 # first, the second, which may look back at one before it, and one that may look back at both. No more than so many.
@@ -134,6 +136,10 @@ class Flight:
         """Wait until the generator may go on, or shall stop."""
         while not (self.stop.made or self._admits()):
             await turn(self._waiters)
+        self.take_turns()
+
+    def take_turns(self) -> None:
+        """Where nothing is in flight, see whether slices go in turn from now on."""
         if not self.budget.in_flight:
             in_turn = self.single or (self.batches.alone and self.relayed)
             if self.tracer.leaves_alone and not in_turn:
@@ -178,6 +184,16 @@ class Flight:
                 self._end_warm_up()
         if not self.single and self.tracer.untraceable is not None:
             self._one_at_a_time()
+
+    def watch_draws(self) -> None:
+        """See who draws random numbers from now on, whatever it is that they import, since slices overlap."""
+        if self.randomness.shared:
+            self.draws.watch_numpy()
+
+    @property
+    def watches_draws(self) -> bool:
+        """Whether that is seen."""
+        return not self.randomness.shared or self.draws.watches_all
 
     @property
     def has_to_settle(self) -> bool:
