@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from h5flow.data import layout
 from h5flow.data.checkpoints import Checkpoints
@@ -35,6 +34,7 @@ from h5flow.data.working_files import TEMPORARY
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile, UsageError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from mpi4py.MPI import Intracomm
 
     from h5flow.data.ranks import Ranks
