@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from h5flow import mpi
 from h5flow.data import layout
@@ -36,6 +35,7 @@ from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, Us
 from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from mpi4py.MPI import Intracomm
 
 _log = logging.getLogger(__name__)

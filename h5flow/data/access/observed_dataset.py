@@ -45,7 +45,7 @@ class ObservedDataset:
         self._resource = rows.resource
         self._rows_of = rows.of.resource if isinstance(rows, RegionTable) else rows.resource
         if self._rows_of != rows.resource:
-            context.observer.same_rows(rows.resource, self._rows_of)
+            context.watching.same_rows(rows.resource, self._rows_of)
 
     # the object of HDF5
 
