@@ -6,7 +6,6 @@ This is the state that all views of a data manager share: open files, look-ups m
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 import uuid
@@ -148,6 +147,8 @@ class DataFile:
         """Replace the file by a copy of another one, unless it is the same; done once."""
         if not self._copied and Path(path).resolve() != Path(self.path).resolve():
             self._close()
+            import shutil
+
             shutil.copyfile(path, self.path)
             self.mode = "a"
         self._copied = True

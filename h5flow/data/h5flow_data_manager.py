@@ -15,7 +15,6 @@ import numpy as np
 from h5flow import mpi
 from h5flow.data import layout
 from h5flow.data.attributes import GroupAttributes
-from h5flow.data.awaitable import AwaitableDataManager
 from h5flow.data.casting import Unfit, as_values, check_fields, fit, mismatch
 from h5flow.data.data_file import DataFile
 from h5flow.data.dereferencing import dereference_chain
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from mpi4py.MPI import Intracomm
 
+    from h5flow.data.awaitable import AwaitableDataManager
     from h5flow.data.ranks import Ranks
 
 _log = logging.getLogger(__name__)
@@ -163,6 +163,8 @@ class H5FlowDataManager:
     @property
     def awaitable(self) -> AwaitableDataManager:
         """The same calls for `async` stages and generators, to be awaited."""
+        from h5flow.data.awaitable import AwaitableDataManager
+
         return AwaitableDataManager(self)
 
     def start_with_copy_of(self, path: str) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from h5flow.data.dereferencing import take_by_pieces
 from h5flow.data.page_cache import Deflatable, Deflated, Page, PageCache
 from h5flow.data.row_ranges import RowRanges
 from h5flow.data.storage import StoredDataset
-from h5flow.data.storage.chunk_writer import ChunkWriter
-from h5flow.data.storage.chunks import RawChunks
 from h5flow.errors import FileError
+
+if TYPE_CHECKING:
+    from h5flow.data.storage.chunk_writer import ChunkWriter
+    from h5flow.data.storage.chunks import RawChunks
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -184,6 +186,8 @@ class PagedDataset:
     def reading(self) -> None:
         """Somebody starts to read the file without holding the lock; until `has_read` it isn't written."""
         if self._chunks is None and self.cache.raw_chunks:
+            from h5flow.data.storage.chunks import RawChunks
+
             self._chunks = (self.stored.raw_handle is not None and RawChunks.of(self.stored.raw_handle)) or False
         self._readers += 1
 
@@ -359,6 +363,8 @@ class PagedDataset:
             return None
         self._lengthen(self.length)
         if self._writer is None:
+            from h5flow.data.storage.chunk_writer import ChunkWriter
+
             self._writer = (not self.stored.shared and ChunkWriter.of(self.stored.handle)) or False
         return Deflatable(page, page.version, self._writer) if self._writer else None
 
