@@ -30,7 +30,6 @@ from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.pipeline import Depths, Pipeline, run_off_loop
 from h5flow.runtime.randomness import Randomness, RandomnessPerStage
-from h5flow.runtime.sequential import run_slices
 from h5flow.runtime.steps import Done, Step, steps
 from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
 from h5flow.runtime.tracing import Tracer
@@ -398,6 +397,8 @@ class H5FlowManager:
         return self._teller.state(self.done)
 
     def _run_sequentially(self, stop: StopRequest) -> None:
+        from h5flow.runtime.sequential import run_slices
+
         run_slices(
             self.generator,
             self._generator_where,

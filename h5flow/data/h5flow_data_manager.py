@@ -17,7 +17,6 @@ from h5flow.data.access.attributes import GroupAttributes
 from h5flow.data.access.h5py_objects import BufferedDataset, BufferedFile, buffered
 from h5flow.data.access.observed_dataset import ObservedDataset
 from h5flow.data.access.writing import append_references, write_rows
-from h5flow.data.awaitable import AwaitableDataManager
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.collective.one_rank import OneRank
 from h5flow.data.file.changes import CreateDataset, CreateReference, SetAttributes
@@ -37,6 +36,8 @@ from h5flow.lazy import on_first_use
 if TYPE_CHECKING:
     import numpy.typing as npt
     from mpi4py.MPI import Intracomm
+
+    from h5flow.data.awaitable import AwaitableDataManager
 
 _log = logging.getLogger(__name__)
 
@@ -163,6 +164,8 @@ class H5FlowDataManager:
     @property
     def awaitable(self) -> AwaitableDataManager:
         """The same calls for `async` stages and generators, to be awaited."""
+        from h5flow.data.awaitable import AwaitableDataManager
+
         return AwaitableDataManager(self)
 
     def start_with_copy_of(self, path: str) -> None:

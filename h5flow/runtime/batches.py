@@ -14,8 +14,9 @@ CHEAP = 1e-3
 #: How long a batch shall take, in seconds: between two of them the event loop wakes up, on another core.
 _BATCH = 0.3
 _LARGEST = 256
-# By how much more slices take whose components always need Python's lock, when threads compete for it.
-_COMPETING = 1.0
+# By how much more slices take whose components always need Python's lock, when threads compete for it; else by the
+# share of the time in which two of them do.
+_COMPETING = 1.25
 # Nobody competes if it is needed for less than this share of the time.
 _SELDOM = 0.3
 # A way is judged by so many slices, which took so long.
@@ -92,7 +93,7 @@ class Batches:
             if not single:
                 self._time(slices, now)
             self._need = 1.0 if need is None else need
-            promise = max(self._longest, self._need) * (1 + _COMPETING * self._need)
+            promise = max(self._longest, self._need) * (1 + _COMPETING * self._need**2)
             self._go(alone=promise >= 1 or now < max(self._next_trial, self._began + self._patience))
         else:
             self._judge(slices, now)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from h5flow.data.buffer.page_cache import PageCache
 from h5flow.data.rows.taking import take_by_pieces
 from h5flow.data.storage import StoredDataset
-from h5flow.data.storage.chunks.reader import RawChunks
-from h5flow.data.storage.chunks.writer import ChunkWriter
 from h5flow.errors import FileError
+
+if TYPE_CHECKING:
+    from h5flow.data.storage.chunks.reader import RawChunks
+    from h5flow.data.storage.chunks.writer import ChunkWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -51,6 +53,8 @@ class StoredRows:
     def reading(self) -> None:
         """Somebody starts to read without holding the lock; until `has_read` the rows aren't written."""
         if self._chunks is None and self._cache.raw_chunks:
+            from h5flow.data.storage.chunks.reader import RawChunks
+
             self._chunks = (self.dataset.raw_handle is not None and RawChunks.of(self.dataset.raw_handle)) or False
         self._readers += 1
 
@@ -125,6 +129,8 @@ class StoredRows:
     def chunk_writer(self) -> ChunkWriter | None:
         """What compresses and stores whole chunks without HDF5, where that is possible."""
         if self._writer is None:
+            from h5flow.data.storage.chunks.writer import ChunkWriter
+
             self._writer = (not self.dataset.shared and ChunkWriter.of(self.dataset.handle)) or False
         return self._writer or None
 

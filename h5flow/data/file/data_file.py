@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +81,8 @@ class DataFile:
         """Replace the file by a copy of another one, unless it is the same; done once."""
         if not self._copied and Path(path).resolve() != Path(self.path).resolve():
             self._close()
+            import shutil
+
             shutil.copyfile(path, self.path)
             self.files.replaced()
         self._copied = True
