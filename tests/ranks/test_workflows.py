@@ -272,6 +272,42 @@ manager.finish()
 
 
 @pytest.mark.timeout(100)
+@pytest.mark.parametrize("mode", ["sequential", "pipelined"])
+def test_a_rank_on_an_event_loop_hears_that_another_is_to_stop(ranks, tmp_path, mode):
+    """One rank runs off the loop and is asked to stop; the other one, on its own loop, has all slices to go."""
+    (tmp_path / "workflow.yaml").write_text(ENDLESS)
+    script = f"""
+import asyncio, os, signal, sys, threading, yaml
+from h5flow.core import H5FlowManager
+from h5flow.runtime.stopping import Stopped
+config = yaml.safe_load(open("workflow.yaml"))
+manager = H5FlowManager({{**config, "runtime": {{"mode": "{mode}"}}}}, "out.h5")
+manager.init()
+try:
+    if manager.rank:
+        asyncio.run(manager.run_async())
+    else:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        manager.run()
+except Stopped as stopped:
+    print(f"rank {{manager.rank}}: {{stopped}}", file=sys.stderr)
+"""
+    ended = ranks(2, "-c", script, limit=30)
+    for rank in (0, 1):
+        signal = "SIGTERM" if rank else "SIGINT"  # the other one only hears that somebody is asked
+        assert f"rank {rank}: stopped by {signal} after" in ended.err, ended
+    with h5py.File(tmp_path / "out.h5.partial") as file:
+        assert 0 < len(file["raw/data"]) < 100_000
+
+
+ENDLESS = """
+flow: {source: source, stages: [hits]}
+source: {classname: Source, path: support.components, dset_name: raw, params: {slices: 100000}}
+hits: {classname: Hits, path: support.components}
+"""
+
+
+@pytest.mark.timeout(100)
 def test_a_killed_rank_leaves_a_file_that_opens(ranks, tmp_path):
     """What ranks had written up to the last checkpoint, for whoever wants to look at it."""
     (tmp_path / "workflow.yaml").write_text(FAILING.replace("HOW", "is_killed"))
