@@ -243,5 +243,4 @@ class Rounds:
 
 def named(resource: Resource) -> str:
     """Return a resource in words."""
-    words = str(resource)
-    return f"'{words.strip('/').removesuffix('/data')}'" if words.startswith("/") else words
+    return str(resource)

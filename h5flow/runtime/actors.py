@@ -482,10 +482,10 @@ class Committing:
             if flight.warm and not warm and flight.randomness.shared:
                 await self._writer.run(flight.draws.watch_numpy)
             self._loading.warm = flight.warm
-            if self._data_manager.has_to_settle:
+            if self._data_manager.data_file.has_to_settle:
                 started = time.perf_counter()
                 try:
-                    await self._writer.run(self._data_manager.settle)
+                    await self._writer.run(self._data_manager.data_file.settle)
                 except Exception as error:  # noqa: BLE001 - it is handed on
                     raise flight.fail(error) from None
                 if flight.measures is not None:

@@ -97,7 +97,7 @@ class Pipeline:
             data_manager.all_done,
             self._lock_need,
             loaders,
-            lambda: data_manager.has_to_settle,
+            lambda: data_manager.data_file.has_to_settle,
             measures,
         )
         self._began = time.perf_counter()

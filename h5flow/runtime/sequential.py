@@ -56,7 +56,8 @@ def run_slices(
 ) -> None:
     """Take slices from the generator until there are no more, and run all steps on each; counts in `done`."""
     source = generator.dset_name
-    ranks = data_manager.ranks
+    file = data_manager.data_file
+    ranks: Any = file.ranks if file.ranks.several else None
     now = OneAtWork()
     if ranks is not None:
         ranks.work_for(now)
@@ -119,7 +120,7 @@ def run_slices(
                 if course is not None:
                     course.note(acting, started, loaded, time.perf_counter(), size_of(item.cache.values()))
             started = time.perf_counter()
-            data_manager.settle()
+            file.settle()
             done.count(item.rows)
             if measures is not None:
                 measures.settled(started, time.perf_counter())

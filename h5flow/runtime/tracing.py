@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from h5flow.data.access.observer import Rows
+from h5flow.data.resource import Resource
 from h5flow.errors import H5FlowError
 from h5flow.ranks.moments import LOOP
 from h5flow.ranks.moments import Moment as MomentOfRun
@@ -46,7 +47,7 @@ class Scene(msgspec.Struct):
     #: What is being loaded ahead of its moment.
     prefetched: Prefetched | None = None
     #: Collects the resources that are read.
-    footprint: set[str] | None = None
+    footprint: set[Resource] | None = None
     #: Called before waiting: what is finished has to be handed on now.
     before_waiting: Callable[[], None] | None = None
     #: Whether this is the thread of the event loop, which must not wait.
@@ -85,17 +86,16 @@ def acting_component(names: Sequence[str]) -> Acting | None:
 
 
 class Tracer:
-    """The observer of a data file during a pipelined run. `lock` is that of the file, and of `turn`."""
+    """The observer of a data file during a pipelined run. `file_changed` is the file's, and has its lock."""
 
-    def __init__(self, hazards: Hazards, lock: threading.RLock, turn: threading.Condition) -> None:
+    def __init__(self, hazards: Hazards, file_changed: threading.Condition) -> None:
         self.hazards = hazards
         #: What makes it impossible to have more than one slice in flight.
         self.untraceable: str | None = None
         #: Whether slices are at work now, and whether it is one at a time.
         self.running = False
         self.single = True
-        self.lock = lock
-        self._turn = turn
+        self.file_changed = file_changed
         self._waiting = 0
         self._alone: int | None = None
         self._users: set[int] = set()
@@ -119,20 +119,20 @@ class Tracer:
         if self.passed is not None:
             self.passed(*moment)
         if self._waiting:
-            with self.lock:
-                self._turn.notify_all()
+            with self.file_changed:
+                self.file_changed.notify_all()
 
     def end(self) -> None:
         """Whoever waits stops."""
-        with self.lock:
+        with self.file_changed:
             self._over = True
-            self._turn.notify_all()
+            self.file_changed.notify_all()
 
     def accept(self, prefetched: Prefetched) -> bool:
         """Whether a prefetched value is what would be loaded now; if so, it must stay so."""
         acting = scene.get()
         assert acting is not None
-        with self.lock:
+        with self.file_changed:
             for resource, rows in prefetched.reads:
                 self._wait(acting, resource, Claim.READ, rows)
             prefetched.accepted = not prefetched.stale
@@ -140,22 +140,22 @@ class Tracer:
 
     # what an observer is told
 
-    def same_rows(self, resource: str, other: str) -> None:
+    def same_rows(self, resource: Resource, other: Resource) -> None:
         """The rows of a resource are those of another one."""
         self.hazards.same_rows(resource, other)
 
-    def length(self, resource: str, now: int) -> int:
+    def length(self, resource: Resource, now: int) -> int:
         """How many of the rows that there are now the component may see."""
         acting = self._acting()
         if acting is None or acting.moment is None:
             return now
         return self.hazards.length(acting.moment, resource, now)
 
-    def counted(self, resource: str) -> None:
+    def counted(self, resource: Resource) -> None:
         """The component wants to know how many rows there are."""
         self.read(resource, HOW_MANY)
 
-    def read(self, resource: str, rows: Rows, as_lookup: bool = False) -> None:
+    def read(self, resource: Resource, rows: Rows, as_lookup: bool = False) -> None:
         """The component is going to read. Waits, and raises `Conflict`."""
         acting = self._acting()
         if acting is None or acting.moment is None:
@@ -168,13 +168,13 @@ class Tracer:
             self._wait(acting, resource, Claim.READ, rows)
         self.hazards.read(acting.moment, resource, rows, acting.prefetched, as_lookup)
 
-    def before_append(self, resource: str) -> None:
+    def before_append(self, resource: Resource) -> None:
         """The component is going to append. Waits."""
         acting = self._acting()
         if acting is not None and acting.moment is not None:
             self._wait(acting, resource, Claim.APPEND, None)
 
-    def append(self, resource: str, length: int, grown: int) -> None:
+    def append(self, resource: Resource, length: int, grown: int) -> None:
         """The component appends. Raises `Conflict`."""
         acting = self._acting()
         if acting is None:
@@ -184,7 +184,7 @@ class Tracer:
         else:
             self.hazards.append(acting.moment, resource, length, grown)
 
-    def update(self, resource: str, rows: Rows, in_order: bool = False) -> None:
+    def update(self, resource: Resource, rows: Rows, in_order: bool = False) -> None:
         """The component is going to write to rows that exist. Waits, and raises `Conflict`."""
         acting = self._acting()
         if acting is not None and acting.moment is not None:
@@ -200,9 +200,10 @@ class Tracer:
         acting = self._acting()
         if acting is None or acting.moment is None:
             return found
-        visible = found and self.hazards.exists(acting.moment, "?" + path)
+        resource = Resource("existence", path)
+        visible = found and self.hazards.exists(acting.moment, resource)
         if not visible:
-            self.read("?" + path, None)
+            self.read(resource, None)
         return visible
 
     def created(self, path: str) -> None:
@@ -211,9 +212,9 @@ class Tracer:
         if acting is None:
             return
         if acting.moment is None:
-            self.hazards.claim(acting.position, path, Claim.APPEND)
+            self.hazards.claim(acting.position, Resource("rows", path), Claim.APPEND)
         else:
-            self.hazards.create(acting.moment, "?" + path)
+            self.hazards.create(acting.moment, Resource("existence", path))
 
     def everything(self, what: str) -> None:
         """The component is going to use the file in a way that can't be followed. Waits, and raises `Conflict`."""
@@ -253,7 +254,7 @@ class Tracer:
 
     def leave_alone(self, wanted: bool) -> None:
         """Ask nothing of a single stage if no other component uses the file; nothing is in flight now."""
-        with self.lock:
+        with self.file_changed:
             alone = wanted and self.hazards.components == 2 and self._users <= {1} and self.passed is None
             self._alone = 1 if alone else None
 
@@ -300,7 +301,7 @@ class Tracer:
 
     # waiting
 
-    def _wait(self, acting: Scene, resource: str, kind: int, rows: Rows) -> None:
+    def _wait(self, acting: Scene, resource: Resource, kind: int, rows: Rows) -> None:
         moment = acting.moment
         assert moment is not None
         if self.hazards.awaited(moment, resource, kind, rows) is not None:
@@ -315,7 +316,7 @@ class Tracer:
             while awaited() is not None:
                 if self._over:
                     raise Abandoned
-                self._turn.wait()
+                self.file_changed.wait()
         finally:
             self._waiting -= 1
             acting.held += time.perf_counter() - started

@@ -6,7 +6,6 @@ of a rank, processor time among them, and the share of the time in which a stage
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,20 +13,14 @@ from pathlib import Path
 
 import h5py
 import pytest
-
-_path = Path(__file__).parents[1] / "ranks/conftest.py"
-_spec = importlib.util.spec_from_file_location("ranks_conftest", _path)
-assert _spec is not None
-assert _spec.loader is not None
-_ranks = sys.modules.setdefault(_spec.name, importlib.util.module_from_spec(_spec))
-_spec.loader.exec_module(_ranks)
+from support import mpiexec
 
 SLICES = 120
 STORAGES = ["single-writer", *(["parallel"] if h5py.get_config().mpi else [])]
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(_ranks.library() is None or _ranks.launcher() is None, reason=_ranks.NO_MPI)
+@pytest.mark.skipif(mpiexec.library() is None or mpiexec.launcher() is None, reason=mpiexec.NO_MPI)
 @pytest.mark.parametrize("seconds", [0.02, 0.0])
 @pytest.mark.parametrize("scaling", ["strong", "weak"])
 @pytest.mark.parametrize("storage", STORAGES)
@@ -35,8 +28,8 @@ STORAGES = ["single-writer", *(["parallel"] if h5py.get_config().mpi else [])]
 @pytest.mark.parametrize("who", ["h5flow", "by-hand"])
 def test_scaling(benchmark, tmp_path, who, count, storage, scaling, seconds):
     slices = SLICES if scaling == "strong" else SLICES * count
-    script = Path(__file__).with_name("on_ranks.py")
-    command = [_ranks.launcher(), "-n", str(count), sys.executable, str(script), who, storage, str(slices)]
+    script = Path(__file__).with_name("onmpiexec.py")
+    command = [mpiexec.launcher(), "-n", str(count), sys.executable, str(script), who, storage, str(slices)]
 
     def run():
         out = tmp_path / "out.h5"

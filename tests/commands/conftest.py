@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-_spec = importlib.util.spec_from_file_location(
-    "workflows_conftest", Path(__file__).parents[1] / "workflows/conftest.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_workflows = sys.modules.setdefault(_spec.name, importlib.util.module_from_spec(_spec))
-_spec.loader.exec_module(_workflows)
-
-Folder = _workflows.Folder
 
 STAGES = """
     import numpy as np
@@ -59,10 +45,8 @@ WORKFLOW = """
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with a module, a workflow that includes its parameters, and an input."""
-    monkeypatch.chdir(tmp_path)
-    folder = Folder(tmp_path)
+def folder(folder):
+    """The folder, with a module, a workflow that includes its parameters, and an input."""
     folder.write("mine.py", STAGES)
     folder.write("workflow.yaml", WORKFLOW)
     folder.write("params.yaml", "{scale: 2.5}\n")

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import h5py
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))
-
-from kinds_of_files import OTHER, READABLE, make
+from support.kinds_of_files import OTHER, READABLE, make
 
 FLOW = (
     "flow: {source: raw, stages: [look]}\nlook: {classname: H5FlowTestStage, requires: [kinds/text, kinds/compact]}\n"

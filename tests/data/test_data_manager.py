@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5flow.data import H5FlowDataManager, print_attr, print_data, print_ref
+from h5flow.data.buffer import paged_dataset
 from h5flow.errors import DataMismatch, FileError, InvalidReference, NotInFile, RowsOutOfRange
 
 HIT = np.dtype([("id", "u4"), ("q", "f4"), ("xyz", "f4", (3,))])
@@ -139,40 +141,49 @@ class TestRows:
         dm.get_dset("a")[0:4][:] = 9
         assert dm["a", :].tolist() == [0, 0, 0, 0]
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.data())
     def test_any_sequence_of_writes_and_reads(self, tmp_path_factory, data):
         """Catches pages that miss, lose or repeat rows at their borders, in memory and after reopening."""
         path = str(tmp_path_factory.mktemp("model") / "out.h5")
-        model: list[int] = []
-        with H5FlowDataManager(path) as dm:
-            dm.create_dset("a", "i8")
-            dataset = dm._file.dataset("a")
-            dataset.rows.page_rows = data.draw(st.integers(1, 7), "page rows")
-            dm._file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
-            for step in range(data.draw(st.integers(1, 12), "steps")):
-                what = data.draw(st.sampled_from(["grow", "write", "update", "read", "take", "settle", "h5py"]))
-                size = len(model)
-                start = data.draw(st.integers(0, size))
-                stop = data.draw(st.integers(start, size))
-                indices = data.draw(st.lists(st.integers(0, size - 1), max_size=9)) if size else []
+        model = list(range(-data.draw(st.integers(0, 20), "rows in the file"), 0))
+        chunk_rows = data.draw(st.integers(1, 4), "chunk rows")
+        page_rows = chunk_rows * data.draw(st.integers(1, 3), "chunks of a page")
+        compression = data.draw(st.sampled_from([None, "gzip"]), "compression")
+        with h5py.File(path, "w") as file:
+            rows = np.array(model, "i8")
+            file.create_dataset("a/data", data=rows, chunks=(chunk_rows,), maxshape=(None,), compression=compression)
+        with H5FlowDataManager(path) as dm, mock.patch.object(paged_dataset, "_PAGE_BYTES", 8 * page_rows):
+            dm.data_file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
+            assert dm._file.catalog.dataset("a").rows.page_rows == page_rows
+            for step in range(1, data.draw(st.integers(3, 20), "steps")):
+                what = data.draw(
+                    st.sampled_from(["grow", "write", "update", "read", "take", "settle", "h5py", "close"])
+                )
+                # Rows at the borders of pages, and beside them, as often as all others.
+                borders = st.sampled_from([row for row in range(len(model) + 1) if (row + 1) % page_rows <= 2])
+                place = st.integers(0, len(model)) | borders
+                start, stop = sorted((data.draw(place), data.draw(place)))
+                rows = [row for row in data.draw(st.lists(place, max_size=9)) if row < len(model)]
                 if what == "grow":
-                    grown = data.draw(st.integers(0, 20))
-                    assert dm.reserve_data("a", grown) == slice(size, size + grown)
+                    grown = data.draw(st.integers(0, 2 * page_rows))
+                    assert dm.reserve_data("a", grown) == slice(len(model), len(model) + grown)
                     model += [0] * grown
                 elif what == "write":
                     dm.write_data("a", slice(start, stop), np.arange(start, stop) + 1000 * step)
                     model[start:stop] = [row + 1000 * step for row in range(start, stop)]
                 elif what == "update":
-                    dm.write_data("a", indices, np.arange(len(indices)) + 1000 * step)
-                    for value, row in enumerate(indices):
+                    dm.write_data("a", rows, np.arange(len(rows)) + 1000 * step)
+                    for value, row in enumerate(rows):
                         model[row] = value + 1000 * step
                 elif what == "read":
                     assert dm["a", start:stop].tolist() == model[start:stop]
                 elif what == "take":
-                    assert dm["a", indices].tolist() == [model[row] for row in indices]
+                    assert dm["a", rows].tolist() == [model[row] for row in rows]
                 elif what == "settle":
-                    dm.settle()
+                    dm.data_file.settle()
+                elif what == "close":
+                    dm.close_file()
                 else:
                     assert dm.fh["a/data"][start:stop:2].tolist() == model[start:stop:2]
             assert dm["a", :].tolist() == model
@@ -625,13 +636,13 @@ class TestReferences:
                 dm.reserve_data(name, 12)
                 dm.write_data(name, slice(0, 12), np.arange(12))
             dm.create_ref("A", "B")
-            for region in dm._file.reference("A", "B").regions:
+            for region in dm._file.catalog.reference("A", "B").regions:
                 region.page_rows = data.draw(st.integers(1, 5))
-            dm._file._cache.budget = data.draw(st.sampled_from([0, 100, 1 << 20]))
+            dm.data_file._cache.budget = data.draw(st.sampled_from([0, 100, 1 << 20]))
             for forward, pairs in batches:
                 dm.write_ref(*("AB" if forward else "BA"), pairs)
                 stored += pairs if forward else [(a, b) for b, a in pairs]
-                dm.settle()
+                dm.data_file.settle()
                 for a in range(12):
                     children = sorted(child for parent, child in stored if parent == a)
                     assert dm["A", "B", a].compressed().tolist() == children

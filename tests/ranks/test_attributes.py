@@ -7,8 +7,8 @@ import pytest
 
 WORKFLOW = """
 flow: {source: source, stages: [counts]}
-source: {classname: Source, path: components, dset_name: raw}
-counts: {classname: Counts, path: components}
+source: {classname: Source, path: support.components, dset_name: raw}
+counts: {classname: Counts, path: support.components}
 """
 
 

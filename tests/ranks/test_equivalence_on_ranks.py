@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
+from support.mpiexec import TESTS
 
 SOAK = bool(os.environ.get("H5FLOW_SOAK"))
 EXAMPLES = 1000 if SOAK else 25
@@ -14,7 +14,7 @@ EXAMPLES = 1000 if SOAK else 25
 @pytest.mark.timeout(0 if SOAK else 200)
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_pipelined_is_sequential(ranks, count):
-    script = Path(__file__).with_name("equivalence.py")
+    script = TESTS / "support/equivalence.py"
     first = int.from_bytes(os.urandom(3)) if SOAK else 0
     ended = ranks(count, script, first, EXAMPLES, limit=4 * 3600 if SOAK else 180)
     assert ended.code == 0, ended

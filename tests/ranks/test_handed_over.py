@@ -8,9 +8,9 @@ import pytest
 
 WORKFLOW = """
 flow: {source: source, stages: [squares, sees]}
-source: {classname: HandsOver, path: components, dset_name: raw}
-squares: {classname: Squares, path: components, requires: [waves]}
-sees: {classname: Sees, path: components, requires: [squares]}
+source: {classname: HandsOver, path: support.components, dset_name: raw}
+squares: {classname: Squares, path: support.components, requires: [waves]}
+sees: {classname: Sees, path: support.components, requires: [squares]}
 """
 
 

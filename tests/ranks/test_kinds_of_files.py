@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from support.mpiexec import TESTS
 
-SCRIPT = Path(__file__).with_name("kinds_on_ranks.py")
+SCRIPT = TESTS / "support/kinds_on_ranks.py"
 
 
 @pytest.mark.parametrize("count", [1, 2])

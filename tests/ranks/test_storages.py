@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-
-sys.path.append(str(Path(__file__).parent))
-
-from comparing import content
-from components import ROW, rows_of
+from support.comparing import content
+from support.components import ROW, rows_of
 
 PARALLEL = bool(h5py.get_config().mpi)
 needs_parallel = pytest.mark.skipif(not PARALLEL, reason="NOT RUN: this h5py is built without MPI")
 
 ONE_STAGE = """
 flow: {{source: source, stages: [stage]}}
-source: {{classname: {source}, path: components, dset_name: raw}}
-stage: {{classname: {stage}, path: components, params: {params}}}
+source: {{classname: {source}, path: support.components, dset_name: raw}}
+stage: {{classname: {stage}, path: support.components, params: {params}}}
 """
 
 
@@ -54,7 +46,7 @@ def compressed(tmp_path):
 LOOP = """
 flow: {{source: loop, stages: [stage]}}
 loop: {{classname: H5FlowDatasetLoopGenerator, dset_name: raw, params: {{chunk_size: 5}}}}
-stage: {{classname: {stage}, path: components, params: {params}}}
+stage: {{classname: {stage}, path: support.components, params: {params}}}
 """
 
 
@@ -187,9 +179,9 @@ def test_references_to_what_becomes_long(flow, tmp_path):
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("by_hand", ["true", "false"])
 def test_a_loop_that_makes_the_copy_itself(flow, tmp_path, compressed, by_hand):
-    generator = f"CopiesItself, path: components, params: {{by_hand: {by_hand}}}, dset_name: raw"
+    generator = f"CopiesItself, path: support.components, params: {{by_hand: {by_hand}}}, dset_name: raw"
     workflow = f"flow: {{source: loop, stages: [stage]}}\nloop: {{classname: {generator}}}\n"
-    workflow += "stage: {classname: Compresses, path: components, params: {writes: true}}\n"
+    workflow += "stage: {classname: Compresses, path: support.components, params: {writes: true}}\n"
     ended = flow(2, workflow, "-i", "in.h5", "--set", "runtime.storage=single-writer")
     assert ended.code == 0, ended
     with h5py.File(tmp_path / "out.h5") as file:

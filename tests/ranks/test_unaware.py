@@ -16,10 +16,10 @@ SAYS = "generator 'source' (workflow.yaml:3), rank 0 on 2 ranks doesn't look at 
 @pytest.mark.parametrize(
     ("classname", "count", "told"),
     [
-        ("Unaware, path: unaware", 2, 1),
-        ("AsksElsewhere, path: unaware", 2, 0),
-        ("Source, path: components", 2, 0),
-        ("Unaware, path: unaware", 1, 0),
+        ("Unaware, path: support.unaware", 2, 1),
+        ("AsksElsewhere, path: support.unaware", 2, 0),
+        ("Source, path: support.components", 2, 0),
+        ("Unaware, path: support.unaware", 1, 0),
     ],
 )
 def test_is_told_once(flow, tmp_path, classname, count, told):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-
-from comparing import content
+from support.comparing import content
+from support.components import ROW
 
 CHAIN = """
 flow: {source: source, stages: [hits, marks, sums]}
-source: {classname: Source, path: components, dset_name: raw, params: {slices: 6, sleep: 0.002}}
-hits: {classname: Hits, path: components, params: {sleep: 0.002}}
-marks: {classname: Marks, path: components}
-sums: {classname: Sums, path: components, requires: [hits, {name: again, path: hits}]}
+source: {classname: Source, path: support.components, dset_name: raw, params: {slices: 6, sleep: 0.002}}
+hits: {classname: Hits, path: support.components, params: {sleep: 0.002}}
+marks: {classname: Marks, path: support.components}
+sums: {classname: Sums, path: support.components, requires: [hits, {name: again, path: hits}]}
 """
 
 
@@ -65,14 +61,12 @@ def test_rows_of_one_call_lie_in_the_order_of_ranks(flow, tmp_path, mode):
 
 LOOP = """
 flow: {source: raw, stages: [hits, sums]}
-hits: {classname: Hits, path: components, params: {every: 1}}
-sums: {classname: Sums, path: components, requires: [hits]}
+hits: {classname: Hits, path: support.components, params: {every: 1}}
+sums: {classname: Sums, path: support.components, requires: [hits]}
 """
 
 
 def make_input(path, rows=100, **options):
-    from components import ROW
-
     with h5py.File(path, "w") as file:
         data = np.zeros(rows, ROW)
         data["id"] = np.arange(rows)
@@ -82,9 +76,8 @@ def make_input(path, rows=100, **options):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("rows", [100, 17, 0])
-def test_a_loop_over_the_input(flow, tmp_path, monkeypatch, rows):
+def test_a_loop_over_the_input(flow, tmp_path, rows):
     """Each rank takes every so many chunks; with few or none of them, ranks go on with nothing."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
     make_input(tmp_path / "in.h5", rows)
     before = (tmp_path / "in.h5").read_bytes()
     for count in (1, 2, 4):
@@ -106,14 +99,13 @@ def test_a_loop_over_the_input(flow, tmp_path, monkeypatch, rows):
 
 
 @pytest.mark.timeout(100)
-def test_an_input_of_the_newest_format_with_attributes_of_all_kinds(flow, tmp_path, monkeypatch, storage):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+def test_an_input_of_the_newest_format_with_attributes_of_all_kinds(flow, tmp_path, storage):
     make_input(tmp_path / "old.h5", 40)
     with h5py.File(tmp_path / "in.h5", "w", libver="latest") as file, h5py.File(tmp_path / "old.h5") as old:
         raw = file.create_dataset("raw/data", data=old["raw/data"][:], chunks=(8,), maxshape=(None,))
         file["raw"].attrs["texts"] = ["one", "and another one"]
         file["raw"].attrs["table"] = raw.ref
-    workflow = "flow: {source: raw, stages: [looks]}\nlooks: {classname: Attributes, path: components}\n"
+    workflow = "flow: {source: raw, stages: [looks]}\nlooks: {classname: Attributes, path: support.components}\n"
     ended = flow(3, workflow, "-i", "in.h5", "--set", f"runtime.storage={storage}")
     assert ended.code == 0, ended
     with h5py.File(tmp_path / "out.h5") as file:
@@ -122,12 +114,11 @@ def test_an_input_of_the_newest_format_with_attributes_of_all_kinds(flow, tmp_pa
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("mode", ["sequential", "pipelined"])
-def test_rows_through_the_objects_of_h5py(flow, tmp_path, monkeypatch, mode):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+def test_rows_through_the_objects_of_h5py(flow, tmp_path, mode):
     make_input(tmp_path / "in.h5")
     workflow = """
 flow: {source: raw, stages: [handles]}
-handles: {classname: Handles, path: components}
+handles: {classname: Handles, path: support.components}
 """
     for count in (1, 3):
         ended = flow(count, workflow, "-i", "in.h5", "--set", f"runtime.mode={mode}")
@@ -208,10 +199,10 @@ def test_components_that_wait_for_each_other_while_slices_are_cheap(flow, tmp_pa
     """A rank that kept slices until it had many of them would have others wait for what they are needed for."""
     workflow = f"""
 flow: {{source: source, stages: [{stages}]}}
-source: {{classname: Meets, path: components, dset_name: raw, params: {{slices: 300}}}}
-hits: {{classname: Hits, path: components, params: {{every: 1}}}}
-meets: {{classname: Barrier, path: components}}
-sums: {{classname: Sums, path: components, requires: [hits]}}
+source: {{classname: Meets, path: support.components, dset_name: raw, params: {{slices: 300}}}}
+hits: {{classname: Hits, path: support.components, params: {{every: 1}}}}
+meets: {{classname: Barrier, path: support.components}}
+sums: {{classname: Sums, path: support.components, requires: [hits]}}
 """
     ended = flow(3, workflow)
     assert ended.code == 0, ended
@@ -233,10 +224,10 @@ def test_calls_that_only_some_ranks_can_wait_for(flow, tmp_path, mode):
 
 FAILING = """
 flow: {source: source, stages: [hits, fails, sums]}
-source: {classname: Source, path: components, dset_name: raw, params: {slices: 20}}
-hits: {classname: Hits, path: components}
-fails: {classname: Fails, path: components, params: {how: HOW}}
-sums: {classname: Sums, path: components, requires: [hits]}
+source: {classname: Source, path: support.components, dset_name: raw, params: {slices: 20}}
+hits: {classname: Hits, path: support.components}
+fails: {classname: Fails, path: support.components, params: {how: HOW}}
+sums: {classname: Sums, path: support.components, requires: [hits]}
 """
 
 
@@ -375,8 +366,8 @@ def test_a_signal_has_all_ranks_stop_before_the_same_slice(ranks, tmp_path, mode
 
 SIGNALLED = """
 flow: {source: source, stages: [signalled]}
-source: {classname: Source, path: components, dset_name: raw}
-signalled: {classname: Signalled, path: components, params: {during: DURING}}
+source: {classname: Source, path: support.components, dset_name: raw}
+signalled: {classname: Signalled, path: support.components, params: {during: DURING}}
 """
 
 

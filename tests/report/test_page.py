@@ -12,9 +12,9 @@ import sys
 
 import numpy as np
 import pytest
-from browser import browsing, opened, seen, why_not
-from by_hand import RUN, ByHand, stage
-from pages import HAS_PLOTLY, needs_plotly
+from support.browser import browsing, opened, seen, why_not
+from support.by_hand import RUN, ByHand, stage
+from support.pages import HAS_PLOTLY, needs_plotly
 
 from h5flow.report import judged, read_run
 from h5flow.report.figures import figures

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from by_hand import RUN, ZERO, ByHand, stage, steady
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pages import is_drawn
+from support.by_hand import RUN, ZERO, ByHand, stage, steady
+from support.pages import is_drawn
 
 from h5flow.errors import UsageError
 from h5flow.report import judged, read_run

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from logs_of_runs import PARTS, ROWS
-from pages import is_drawn
+from support.logs_of_runs import PARTS, ROWS
+from support.pages import is_drawn
 
 import h5flow
 from h5flow.report import judged, read_run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from by_hand import ByHand, stage, steady, totals
+from support.by_hand import ByHand, stage, steady, totals
 
 from h5flow.report import judged, read_run
 

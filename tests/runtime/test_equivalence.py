@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from comparing import content
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from support.comparing import content
 
 from h5flow.core import H5FlowManager
 from h5flow.data.file import checkpoints

@@ -7,7 +7,7 @@ import importlib.util
 import h5py
 import numpy as np
 import pytest
-from comparing import content
+from support.comparing import content
 
 from h5flow.core import H5FlowStage
 from h5flow.data.buffer import page_cache

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import h5py
 import numpy as np
 import pytest
-from comparing import content
+from support.comparing import content
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
 from h5flow.modules import H5FlowDatasetLoopGenerator

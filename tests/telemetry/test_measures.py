@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from logs_of_runs import ROWS, made
+from support.logs_of_runs import ROWS, made
 
 MODES = pytest.mark.parametrize("mode", ["pipelined", "sequential"])
 KINDS = pytest.mark.parametrize("kind", ["Work", "AsyncWork"])

@@ -8,7 +8,7 @@ import signal
 from collections import defaultdict
 
 import pytest
-from logs_of_runs import ROWS
+from support.logs_of_runs import ROWS
 
 from h5flow.telemetry.trace import Trace, clocks_apart, merge, part_of
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from h5flow.data.buffer.page_cache import Deflatable, Deflated, Page, PageCache
+from h5flow.data.resource import Resource
 from h5flow.data.rows.row_ranges import RowRanges
 from h5flow.data.rows.taking import take_by_pieces
 from h5flow.data.storage import StoredDataset
@@ -35,28 +36,25 @@ _DIRECT_BYTES = 4 << 20
 class PagedDataset:
     """A stored dataset as its readers shall see it: the file, and over it the rows that are in memory.
 
-    `length` counts all rows, also those that the file doesn't have yet. `grown` says that there are more
-    of them than whoever has to follow suit (and resets it) has seen.
+    `length` counts all rows, also those that the file doesn't have yet. Whoever changes rows calls `changing` first.
     """
 
     def __init__(self, name: str, path: str, stored: StoredDataset, cache: PageCache) -> None:
         self.name = name
         self.path = path
+        self.resource = Resource("rows", path)
         self.stored = stored
         self.dtype = stored.dtype
         self.row_shape = stored.row_shape
         self._length = stored.length
         #: How many rows the file had when the dataset was found.
         self.found = stored.length
-        self.grown = False
-        #: Whether rows have been written since somebody has reset this.
-        self.changed = False
-        #: Rows that other ranks have reserved, and that this one hasn't seen since.
-        self.of_others = RowRanges()
-        #: What ranks have to agree on before changes are made.
-        self.pending: list[Any] = []
-        #: Whether it has been told that fractions are cut off.
-        self.told_of_cut = False
+        self._grown = False
+        self._changed = False
+        # Rows that other ranks have reserved, and that this one hasn't seen since.
+        self._of_others = RowRanges()
+        self._pending: list[Any] = []
+        self._told_of_cut = False
         #: Why the dataset can't be used any more.
         self.gone = ""
         self.cache = cache
@@ -100,15 +98,58 @@ class PagedDataset:
         """Have at least `length` rows. New rows hold the dataset's fill value."""
         if length > self._length:
             self._length = length
-            self.grown = True
+            self._grown = True
             if not self.buffered:
                 self.stretch(length)
 
     def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
         """Whether other ranks have reserved any of rows `start, stop`, or of the given ones."""
-        if not self.of_others:
+        if not self._of_others:
             return False
-        return self.of_others.meets(*rows) if isinstance(rows, tuple) else self.of_others.meets_any(rows)
+        return self._of_others.meets(*rows) if isinstance(rows, tuple) else self._of_others.meets_any(rows)
+
+    def has_grown(self) -> bool:
+        """Whether there are more rows than when this was asked last."""
+        grown, self._grown = self._grown, False
+        return grown
+
+    def has_changed(self) -> bool:
+        """Whether rows have been written since this was asked last."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    def reserved_elsewhere(self, start: int, stop: int) -> None:
+        """Note that rows `start:stop` are other ranks'."""
+        self._of_others.add(start, stop)
+
+    def seen(self) -> None:
+        """Note that the file has all that other ranks have written."""
+        self._of_others.clear()
+
+    def tell_of_cut(self) -> bool:
+        """Whether it is to be told that fractions are cut off; no more than once."""
+        told, self._told_of_cut = self._told_of_cut, True
+        return not told
+
+    @property
+    def told_of_cut(self) -> bool:
+        """Whether it has been told that fractions are cut off."""
+        return self._told_of_cut
+
+    # what ranks have to agree on before it is done
+
+    @property
+    def pending(self) -> Sequence[Any]:
+        """What has to be agreed on before changes that have been asked for are made."""
+        return self._pending
+
+    def await_agreement(self, key: Any) -> None:
+        """Note that a change waits for something to be agreed on."""
+        self._pending.append(key)
+
+    def agreed(self, key: Any) -> None:
+        """Note that it is agreed on, so that the change is made."""
+        self._pending.remove(key)
 
     # reading
 
@@ -191,7 +232,7 @@ class PagedDataset:
         """They have read it."""
         self._readers -= 1
         if not self._readers:
-            self.cache.turn.notify_all()
+            self.cache.file_changed.notify_all()
 
     def goes_through(self, size: int) -> bool:
         """Whether a write of so many bytes goes to the file at once."""
@@ -202,7 +243,7 @@ class PagedDataset:
         """While nobody reads the file without holding the lock."""
         self._writers += 1
         try:
-            self.cache.turn.wait_for(lambda: not self._readers)
+            self.cache.file_changed.wait_for(lambda: not self._readers)
             yield
         finally:
             self._writers -= 1
@@ -218,14 +259,13 @@ class PagedDataset:
         """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only."""
         if self.stored.elsewhere:
             raise FileError(f"{self.stored.elsewhere}, where rows are only read; write to a dataset of the run's own")
-        self.changed = True
+        self._changed = True
         if self._chunks is not False:
             self._wait_for_readers()
             self._chunks = False
 
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
-        self.changing()
         stop = start + len(values)
         if self.goes_through(values.nbytes):
             self._write_through(start, values)
@@ -239,7 +279,6 @@ class PagedDataset:
 
     def update(self, rows: Rows, values: Array) -> None:
         """Write to existing rows in any order; of values for the same row the last one stays."""
-        self.changing()
         if not self.buffered:
             order = np.argsort(rows, kind="stable")
             ascending = rows[order]
@@ -345,7 +384,7 @@ class PagedDataset:
         pages = [number for number in sorted(self._pages) if again or not self.writes_again(number)]
         self.stretch(length)
         for number in pages:
-            self.bring(number, length)
+            self.write_page(number, length)
 
     def writes_again(self, number: int) -> bool:
         """Whether a page has compressed chunks that are in the file already, and move when they are written again."""
@@ -364,7 +403,7 @@ class PagedDataset:
 
     def evict(self, number: int, deflated: Deflated | None = None) -> None:
         """Bring the file up to date with one page and drop the page; `deflated` saves compressing it."""
-        self.bring(number, self.length, deflated)
+        self.write_page(number, self.length, deflated)
         page = self._pages.get(number)
         if page is not None and page.first >= page.last:
             self._forget(number)
@@ -375,7 +414,7 @@ class PagedDataset:
         self.drop_pages()
         before = self._length
         self.stored.length = self._length = self.stored.handle.id.shape[0]
-        self.grown = self.grown or self._length > before
+        self._grown = self._grown or self._length > before
 
     def renew(self) -> None:
         """Other ranks have written rows that are read from the storage now, where this one hasn't changed them."""
@@ -403,7 +442,7 @@ class PagedDataset:
         self.gone = why
         self.drop_pages()
 
-    def bring(self, number: int, length: int, deflated: Deflated | None = None) -> None:
+    def write_page(self, number: int, length: int, deflated: Deflated | None = None) -> None:
         """Bring the file up to date with one page, as far as its rows are among the first `length`."""
         self._wait_for_readers()
         page = self._pages.get(number)

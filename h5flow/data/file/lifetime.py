@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
-from collections.abc import Callable
-from typing import TypeVar
 
-import h5py
-
-from h5flow.data.access.observed_dataset import SharedDataset
 from h5flow.data.file.data_file import DataFile
 
-T = TypeVar("T")
 
-
-class Lease:
+class KeepAlive:
     """Held by all who use a data file: managers and the h5py objects that they hand out.
 
     When none of them is left, and at the latest when the interpreter exits, what is buffered is written and the
@@ -25,49 +17,8 @@ class Lease:
     """
 
     def __init__(self, file: DataFile) -> None:
-        self._file = file
+        self.file = file
         weakref.finalize(self, _end, file, os.getpid())
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Held by whoever uses the file."""
-        return self._file.lock
-
-    def shared(self, path: str) -> SharedDataset | None:
-        """The dataset at an absolute path, with its buffer."""
-        return self._file.shared(path)
-
-    def lookups(self, path: str, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
-        """The pairs at a path, and their region table, where other ranks write to them as well."""
-        return self._file.lookups(path, column, counts)
-
-    def flush(self) -> None:
-        """Bring the file up to date."""
-        self._file.flush()
-
-    def alike(self, change: Callable[[], T]) -> T:
-        """Make a change of the structure, which other ranks make as well; the lock is held."""
-        return self._file.alike(change)
-
-    def forget(self, path: str) -> None:
-        """What lies at `path` has been removed or made."""
-        self._file.forget(path)
-
-    def close(self) -> None:
-        """Bring the file up to date and close it."""
-        self._file.close()
-
-    def untraced(self, what: str) -> None:
-        """Something of the file is going to be used that nobody keeps in order."""
-        self._file.untraced(what)
-
-    def is_own(self, found: h5py.HLObject) -> bool:
-        """Whether an object lies in the file, and not in one that a link leads to."""
-        return self._file.is_own(found)
-
-    def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in the file, also where links lead to groups of others."""
-        self._file.make_own(path)
 
 
 def _end(file: DataFile, process: int) -> None:

@@ -77,8 +77,10 @@ class Storage(Protocol):
 
     path: str
     file: h5py.File
-    #: A file that this one began as a copy of, from where links to other files lead on.
-    origin: str | None
+
+    def begins_as(self, origin: str | None) -> None:
+        """Say which file this one began as a copy of, from where links to other files lead on."""
+        ...
 
     def dataset(self, path: str) -> StoredDataset | None:
         """The dataset at an absolute path, `None` where there is none."""

@@ -227,8 +227,11 @@ class SerialStorage:
         if self._writable:
             self._writes = writes_to_opened(path)
 
-    #: A file that this one began as a copy of, from where links to other files lead on.
     origin: str | None = None
+
+    def begins_as(self, origin: str | None) -> None:
+        """Say which file this one began as a copy of, from where links to other files lead on."""
+        self.origin = origin
 
     @cached_property
     def _origin(self) -> h5py.File | None:

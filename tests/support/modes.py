@@ -8,12 +8,8 @@ from types import ModuleType
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from comparing import content
-
 from h5flow.core import H5FlowManager
-from h5flow.runtime import batches
+from support.comparing import content
 
 
 class Modes:
@@ -66,16 +62,3 @@ class Modes:
         assert found.keys() == expected.keys()
         assert [name for name in expected if found[name] != expected[name]] == []
         return found, manager
-
-
-@pytest.fixture
-def modes(tmp_path, monkeypatch):
-    """Both modes; slices overlap in the pipelined one, however little they cost."""
-    monkeypatch.setattr(batches.Batches, "note", lambda *_, **__: False)
-    return Modes(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def cheap_modes(tmp_path, monkeypatch):
-    """Both modes, as they are."""
-    return Modes(tmp_path, monkeypatch)

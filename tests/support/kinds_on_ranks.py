@@ -7,12 +7,9 @@ from pathlib import Path
 
 import h5py
 
-sys.path.append(str(Path(__file__).parents[1] / "data"))
-
-from kinds_of_files import FILES, OTHER, READABLE, make, same
-
 import h5flow
 from h5flow.core import H5FlowStage
+from support.kinds_of_files import FILES, OTHER, READABLE, make, same
 
 SOURCES = ["raw", *(f"kinds/{kind}" for kind in ("compact", "external", "virtual", "scaleoffset", "padded", "text"))]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asking
-
 from h5flow.core import H5FlowGenerator
+from support import asking
 
 
 class Unaware(H5FlowGenerator):

@@ -17,7 +17,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-HERE = Path(__file__).parent
+#: Where processes of their own find `support`.
+TESTS = Path(__file__).parents[1]
 
 #: What Open MPI needs on machines that run tests: to be root, more ranks than cores, and ranks that let others work
 #: while they wait; and no lines of its own in the output, where tests look for ours. Others don't read it.
@@ -121,74 +122,46 @@ class Ended:
         return f"exit code {self.code}\n{self.out}\n{self.err}"
 
 
-@pytest.fixture
-def ranks(tmp_path):
-    """Runs `python ARGUMENTS` on a number of ranks, in `tmp_path`, and fails if that takes too long."""
-    if library() is None or launcher() is None:
-        pytest.skip(NO_MPI)
-
-    def run(
-        count: int,
-        *arguments: object,
-        limit: float = 60,
-        terminate_when: Path | None = None,
-        **environment: str,
-    ) -> Ended:
-        command = [launcher(), "-n", str(count), sys.executable, *map(str, arguments)]
-        settings = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(HERE)]),
-            "PYTHONFAULTHANDLER": "1",
-            **environment,
-        }
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=settings,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        if terminate_when is not None:
-            give_up = time.monotonic() + limit
-            while not terminate_when.exists() and time.monotonic() < give_up:
-                time.sleep(0.1)
-            time.sleep(0.5)
-            send_signal(process, signal.SIGTERM)
-        try:
-            out, err = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            out, err = end(process)
-            pytest.fail(f"hangs: {' '.join(command)}\n{out}\n{err}")
-        return Ended(process.returncode, out, err)
-
-    return run
+def run_on_ranks(
+    folder: Path,
+    count: int,
+    *arguments: object,
+    limit: float = 60,
+    terminate_when: Path | None = None,
+    **environment: str,
+) -> Ended:
+    """Run `python ARGUMENTS` on a number of ranks, in a folder; fails the test if that takes longer than `limit`."""
+    command = [str(launcher()), "-n", str(count), sys.executable, *map(str, arguments)]
+    settings = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(folder), str(TESTS)]),
+        "PYTHONFAULTHANDLER": "1",
+        **environment,
+    }
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if terminate_when is not None:
+        give_up = time.monotonic() + limit
+        while not terminate_when.exists() and time.monotonic() < give_up:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        send_signal(process, signal.SIGTERM)
+    try:
+        out, err = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        out, err = end(process)
+        pytest.fail(f"hangs: {' '.join(command)}\n{out}\n{err}")
+    return Ended(process.returncode, out, err)
 
 
-@pytest.fixture
-def flow(ranks, tmp_path):
-    """Runs a workflow, whose components are in `components.py` here, on a number of ranks."""
-
-    def run(count: int, workflow: str, *arguments: object, limit: float = 60) -> Ended:
-        (tmp_path / "workflow.yaml").write_text(workflow)
-        return ranks(count, "-m", "h5flow", "workflow.yaml", "-o", "out.h5", *arguments, limit=limit)
-
-    return run
-
-
-@pytest.fixture
-def storages():
-    """Each storage that several ranks can have here, for tests that compare them."""
-    return STORAGES
-
-
-@pytest.fixture(params=STORAGES)
-def storage(request):
-    """Each storage that several ranks can have here, one after the other."""
-    return request.param
-
-
+#: Why nothing can be started on several ranks here, where it can't.
 NO_MPI = "NO MPI: mpi4py or an MPI with its mpiexec isn't installed (pip install '.[mpi]')"
 
 
@@ -198,10 +171,3 @@ def not_run() -> Iterator[str]:
         yield f"anything on several ranks. {NO_MPI}"
     if "parallel" not in STORAGES:
         yield "the parallel storage. This h5py is built without MPI (.ci/parallel-h5py makes an environment with one)"
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Say loudly what can't be tested here: among many dots nobody sees that something is missing."""
-    for what in not_run():
-        terminalreporter.section("NOT RUN", sep="!", red=True, bold=True)
-        terminalreporter.write_line(f"NOT RUN: {what}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from comparing import digest
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
+from support.comparing import digest
 
 ROW = np.dtype([("id", "u4"), ("digest", "u4"), ("value", "f8")])
 

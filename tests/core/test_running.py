@@ -12,7 +12,7 @@ import weakref
 
 import numpy as np
 import pytest
-from comparing import content
+from support.comparing import content
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
 from h5flow.runtime import batches

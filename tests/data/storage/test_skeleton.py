@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5a, h5d, h5g, h5o, h5s, h5t
-from kinds_of_files import FILES, OTHER, READABLE, make, objects_of, same
+from support.kinds_of_files import FILES, OTHER, READABLE, make, objects_of, same
 
 from h5flow.data.storage.skeleton import copy_structure, new_likeness
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
 
 from h5flow.data import H5FlowDataManager
 
@@ -79,28 +77,17 @@ class Folder:
         return {path.name for path in self.path.iterdir() if path.name != "__pycache__"}
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    monkeypatch.chdir(tmp_path)
-    return Folder(tmp_path)
-
-
-@pytest.fixture
-def everything(folder: Folder) -> Callable[[str], dict[str, object]]:
+def everything_in(path: Path) -> dict[str, object]:
     """All datasets and attributes of a file, but for what says when it was made, to compare with those of another."""
+    found: dict[str, object] = {}
 
-    def read(name: str) -> dict[str, object]:
-        found: dict[str, object] = {}
+    def note(name: str, item: h5py.HLObject) -> None:
+        if name.partition("/")[0] == "h5flow":
+            return
+        found[name + "@"] = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
+        if isinstance(item, h5py.Dataset):
+            found[name] = (item.dtype, item.shape, item[()].tobytes())
 
-        def note(path: str, item: h5py.HLObject) -> None:
-            if path.partition("/")[0] == "h5flow":
-                return
-            found[path + "@"] = {key: np.asarray(value).tolist() for key, value in item.attrs.items()}
-            if isinstance(item, h5py.Dataset):
-                found[path] = (item.dtype, item.shape, item[()].tobytes())
-
-        with h5py.File(folder.path / name) as file:
-            file.visititems(note)
-        return found
-
-    return read
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return found

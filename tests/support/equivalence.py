@@ -12,12 +12,9 @@ import h5py
 import numpy as np
 from mpi4py import MPI
 
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-
-from comparing import content, digest
-
 from h5flow.core import H5FlowGenerator, H5FlowManager, H5FlowStage
 from h5flow.data.file import checkpoints
+from support.comparing import content, digest
 
 # A workflow takes a second or two on four ranks with two busy cores; what takes so many never ends.
 HANGS_AFTER = 60

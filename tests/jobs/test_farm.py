@@ -13,10 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-
-from comparing import content
+from support.comparing import content
+from support.mpiexec import launcher, send_signal
 
 from h5flow.errors import UsageError
 from h5flow.jobs.inputs import Task, are_several, tasks_of
@@ -541,8 +539,6 @@ class TestSignals:
     def start(self, command, count, *arguments):
         start = [sys.executable, "-m", "h5flow", "workflow.yaml", *MANY, *arguments]
         if count > 1:
-            from conftest import launcher
-
             start = [launcher(), "-n", str(count), *start]
         return subprocess.Popen(
             start, cwd=command.folder, stderr=subprocess.PIPE, text=True, start_new_session=True, env=ENVIRONMENT
@@ -550,8 +546,7 @@ class TestSignals:
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize(("count", "group"), [(1, 1), (2, 1), (4, 2)])
-    def test_stop_files_in_work_and_begin_no_others(self, files, command, count, group, number, monkeypatch, tmp_path):
-        monkeypatch.syspath_prepend(Path(__file__).parent)
+    def test_stop_files_in_work_and_begin_no_others(self, files, command, count, group, number, tmp_path):
         files(20)
         process = self.start(
             command, count, "--set", "work.params.sleep=0.1", *(("--ranks-per-file", "2") if group > 1 else ())
@@ -560,8 +555,6 @@ class TestSignals:
             wait_until(lambda: len(list((tmp_path / "reco").glob("*.h5.log"))) > count // group, process)
             time.sleep(0.15)
             if count > 1:
-                from conftest import send_signal
-
                 send_signal(process, number)
             else:
                 process.send_signal(number)

@@ -1,0 +1,1 @@
+"""What tests share: what makes files, runs commands, and compares."""
