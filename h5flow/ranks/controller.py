@@ -36,7 +36,7 @@ from h5flow.ranks.messages import (
     pickled_resource,
     resource_of,
 )
-from h5flow.ranks.rounds import OutOfOrder, Progress, Resource, Rounds, named
+from h5flow.ranks.rounds import OutOfOrder, Progress, Resource, Rounds
 
 #: How often (seconds) is looked for ranks that others wait for.
 LOOK_FOR_STALLS = 0.5
@@ -110,7 +110,7 @@ class Controller:
     def late(self, names: Sequence[str]) -> list[str]:
         """Say for each rank that others wait for what it hasn't done; `names` are those of the components."""
         wanted = {rank: each.resource for each in self._collections.values() for rank in each.missing}
-        rows = [f"rank {rank} to send what it has written to {named(wanted[rank])}" for rank in sorted(wanted)]
+        rows = [f"rank {rank} to send what it has written to {wanted[rank]}" for rank in sorted(wanted)]
         return [*self._rounds.late(names), *rows]
 
     def check_invariants(self) -> None:

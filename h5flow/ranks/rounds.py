@@ -29,7 +29,7 @@ from h5flow.ranks.moments import BEFORE, LOOP, Moment
 ASKING: Final = -1
 DECISION: Final = 1 << 30
 
-#: What a call is about: any hashable value. `named` has it in words.
+#: What a call is about: any hashable value, whose text names it.
 Resource = Any
 #: Where a call belongs: its moment, and which one it is of this moment and resource.
 Place = tuple[Moment, int]
@@ -122,7 +122,7 @@ class Rounds:
         moment = place[0]
         if known.closed is not None and moment < known.closed:
             raise OutOfOrder(
-                f"rank {rank} uses {named(resource)} on slice number {moment[1]} after another component has used"
+                f"rank {rank} uses {resource} on slice number {moment[1]} after another component has used"
                 f" it on slice number {known.closed[1]}; run this workflow with runtime.mode: sequential"
             )
         if place not in known.rounds:
@@ -192,7 +192,7 @@ class Rounds:
         found: dict[int, str] = {}
         for resource, (moment, _), missing in self.waiting():
             for rank in missing:
-                found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {named(resource)}")
+                found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {resource}")
         return [found[rank] for rank in sorted(found)]
 
     def _unfinished(self, rank: int, moment: Moment, names: Sequence[str]) -> str:
@@ -208,10 +208,10 @@ class Rounds:
     def check_invariants(self) -> None:
         """Raise `AssertionError` if this contradicts itself, or a round is complete that `close` hasn't given."""
         for resource, known in self._resources.items():
-            assert known.places == sorted(known.rounds), f"places of {named(resource)} are {known.places}"
-            assert all(known.rounds.values()), f"a round of {named(resource)} that nobody has joined"
+            assert known.places == sorted(known.rounds), f"places of {resource} are {known.places}"
+            assert all(known.rounds.values()), f"a round of {resource} that nobody has joined"
             for place in known.places[:1]:
-                assert self._missing(known, place), f"the round of {named(resource)} at {place} is complete"
+                assert self._missing(known, place), f"the round of {resource} at {place} is complete"
         for moment, waiting in self._waiting.items():
             assert waiting, f"nobody waits at {moment}"
             for rank, (resource, place) in waiting.items():
@@ -239,8 +239,3 @@ class Rounds:
             for rank, progress in enumerate(self._progress)
             if not all(progress.done_with(number - 1, later) for later in behind)
         }
-
-
-def named(resource: Resource) -> str:
-    """Return a resource in words."""
-    return str(resource)

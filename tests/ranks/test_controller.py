@@ -301,7 +301,7 @@ def test_who_is_late_is_named_since_the_others_wait_for_it():
 def test_who_has_not_sent_its_rows_is_late():
     controller = Controller(2)
     token = (1, 5)
-    out = controller.receive(1, Collect(5, pickled_resource("/hits/data"), pickled("which")))
+    out = controller.receive(1, Collect(5, pickled_resource("'hits'"), pickled("which")))
     assert out == [(0, Report(token)), (1, Report(token))]
     assert controller.receive(0, Reported(token)) == []
     assert controller.late([]) == ["rank 1 to send what it has written to 'hits'"]
@@ -317,11 +317,11 @@ def test_a_call_that_comes_too_late_is_refused_with_the_cure():
     controller = Controller(2)
     place = ((LOOP, 1, 1), 0)
     for rank in range(2):
-        out = controller.receive(rank, join("/hits/data", place, progress=Progress(LOOP, 0, [1, 0])))
+        out = controller.receive(rank, join("'hits'", place, progress=Progress(LOOP, 0, [1, 0])))
     assert [type(message) for _, message in out] == [Closed, Closed]
-    ((rank, refused),) = controller.receive(0, join("/hits/data", ((LOOP, 0, 2), 0), progress=Progress(LOOP, 0, [1])))
+    ((rank, refused),) = controller.receive(0, join("'hits'", ((LOOP, 0, 2), 0), progress=Progress(LOOP, 0, [1])))
     assert rank == 0
-    assert resource_of(refused.resource) == "/hits/data"
+    assert resource_of(refused.resource) == "'hits'"
     assert "rank 0 uses 'hits' on slice number 0" in refused.why
     assert "runtime.mode: sequential" in refused.why
 
@@ -330,7 +330,7 @@ def test_a_call_that_comes_too_late_is_refused_with_the_cure():
 def test_after_a_failure_all_are_told_and_nothing_is_waited_for(failing):
     controller = Controller(2)
     controller.receive(0, join("structure", ((BEFORE, 0, 0), 0)))
-    controller.receive(0, Collect(0, pickled_resource("/hits/data"), pickled("which")))
+    controller.receive(0, Collect(0, pickled_resource("'hits'"), pickled("which")))
     assert controller.receive(failing, Failed("no disk")) == [(0, RankFailed("no disk")), (1, RankFailed("no disk"))]
     controller.check_invariants()
     assert controller.late(["generator"]) == []
