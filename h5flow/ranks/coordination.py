@@ -122,10 +122,10 @@ class Coordination:
         rank of those raises that can't answer. `resource` is what it is about.
         """
         self._member.components.before_waiting()
-        number, collected = next(self._collections), self._dispatcher.collected
+        number = next(self._collections)
         self._dispatcher.tell(Collect(number, pickled_resource(resource), pickled(request)))
-        self._waiting.until(lambda: number in collected)
-        return [unpickled(answer).result() for answer in collected.pop(number)]
+        self._waiting.until(lambda: self._dispatcher.has_collected(number))
+        return [unpickled(answer).result() for answer in self._dispatcher.take_collected(number)]
 
     def _at_work(self) -> tuple[int, int] | None:
         return self._member.components.at_work()
@@ -151,7 +151,7 @@ class Coordination:
         self._dispatcher.tell(Failed(why))
 
     def close(self, patience: float | None = None) -> bool:
-        """End, when all ranks do; the communicator is freed. Collective. Says whether it has, in so many seconds."""
+        """End when all ranks do, and free the communicator; says whether it has, in so many seconds. Collective."""
         return self._dispatcher.close(patience)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from h5flow.ranks.moments import Moment
-    from h5flow.ranks.rounds import Round
+    from h5flow.ranks.rounds import Resource, Round
 
 #: Gives, for each rank that others wait for, in words what it hasn't done, from the names of the components.
 Late = Callable[[Sequence[str]], list[str]]
@@ -78,8 +78,8 @@ class Member(Protocol):
         """Do what the owner of the file is asked for; the result is sent back where one is awaited."""
         ...
 
-    def deliver(self, request: tuple[Any, ...]) -> Any:
-        """Do what each rank is asked for, after all that has been agreed on before."""
+    def deliver(self, resource: Resource, *request: Any) -> Any:
+        """Do what each rank is asked for about a resource, after all that has been agreed on before."""
         ...
 
     def stalled(self, seconds: float, late: Late) -> None:

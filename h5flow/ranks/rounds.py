@@ -182,10 +182,22 @@ class Rounds:
     def waiting(self) -> list[tuple[Resource, Place, list[int]]]:
         """Return the first round of each resource that isn't complete, and the ranks that it waits for."""
         return [
-            (resource, known.places[0], self._missing(known, known.places[0]))
+            (resource, known.places[0], self._awaited(known, known.places[0]))
             for resource, known in self._resources.items()
             if known.places
         ]
+
+    def _awaited(self, known: _Resource, place: Place) -> list[int]:
+        """Return the ranks that have to do something for a round.
+
+        Where all that may still join it wait in other rounds of its moment, those that are at the moment and don't wait
+        decide whether the lowest is answered by itself.
+        """
+        missing, waiting = self._missing(known, place), self._waiting.get(place[0], {})
+        if not all(rank in waiting for rank in missing):
+            return missing
+        behind = [rank for rank, progress in enumerate(self._progress) if not progress.passed(place[0])]
+        return [rank for rank in behind if rank not in waiting] or missing
 
     def late(self, names: Sequence[str]) -> list[str]:
         """Say for each rank that others wait for what it hasn't finished; `names` are those of the components."""

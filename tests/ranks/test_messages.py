@@ -26,7 +26,7 @@ SENT = [
     messages.Refused(pickled_resource("/hits/data"), PLACE, "too late"),
     messages.ProgressWanted(),
     messages.Report((1, 7)),
-    messages.Deliver((1, 7), CALL),
+    messages.Deliver((1, 7), pickled_resource("/hits/data"), CALL),
     messages.Collected(7, [CALL, CALL]),
     messages.RankFailed("ZeroDivisionError: …"),
     messages.Do(("write", "/hits/data", 3, (1, 2))),
