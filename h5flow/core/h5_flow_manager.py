@@ -28,9 +28,8 @@ from h5flow.runtime.component_threads import Crew
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.pipeline import Depths, Pipeline, loop_factory, run_off_loop, run_on_loop
+from h5flow.runtime.pipeline import Depths, Pipeline, run_off_loop
 from h5flow.runtime.randomness import Randomness, RandomnessPerStage
-from h5flow.runtime.sequential import run_slices
 from h5flow.runtime.steps import Done, Step, steps
 from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
 from h5flow.runtime.tracing import Tracer
@@ -332,10 +331,9 @@ class H5FlowManager:
                     ranks.listen_for_stop(stop.make_elsewhere)
                     ranks.coordination.enter(LOOP)
                 if self._crew.workers:
-                    factory = loop_factory(self.config.runtime.loop)
                     pipeline = self._pipeline(stop)
                     with self._teller.loop(pipeline.state, self.slices()):
-                        failure = run_on_loop(pipeline.run, factory)
+                        failure = run_off_loop(lambda: pipeline.run(self.config.runtime.loop))
                     if failure is not None:
                         raise failure
                 else:
@@ -368,7 +366,7 @@ class H5FlowManager:
         if self._crew.workers:
             pipeline = self._pipeline(StopRequest())
             with self._teller.loop(pipeline.state, self.slices()):
-                failure = await pipeline.run()
+                failure = await pipeline.run_on_callers_loop()
             if failure is not None:
                 self._note_failure()
                 raise failure
@@ -399,6 +397,8 @@ class H5FlowManager:
         return self._teller.state(self.done)
 
     def _run_sequentially(self, stop: StopRequest) -> None:
+        from h5flow.runtime.sequential import run_slices
+
         run_slices(
             self.generator,
             self._generator_where,

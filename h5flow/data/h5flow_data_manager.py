@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from h5flow import mpi
 from h5flow.data import layout
@@ -18,10 +17,9 @@ from h5flow.data.access.attributes import GroupAttributes
 from h5flow.data.access.h5py_objects import BufferedDataset, BufferedFile, buffered
 from h5flow.data.access.observed_dataset import ObservedDataset
 from h5flow.data.access.writing import append_references, write_rows
-from h5flow.data.awaitable import AwaitableDataManager
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.collective.one_rank import OneRank
-from h5flow.data.file.changes import CreateDataset, CreateReference
+from h5flow.data.file.changes import CreateDataset, CreateReference, SetAttributes
 from h5flow.data.file.data_file import DataFile
 from h5flow.data.file.lifetime import KeepAlive
 from h5flow.data.file.output_file import OutputFile
@@ -36,7 +34,10 @@ from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, Us
 from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from mpi4py.MPI import Intracomm
+
+    from h5flow.data.awaitable import AwaitableDataManager
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class H5FlowDataManager:
     exits. As a context manager it calls `finish()`. With an `output`, the file that is written is the
     output's working file. On several ranks `storage` says who writes (see `storage.choice`), and `source` is the
     file that this one begins as a copy of; with `auto` making the manager is collective.
+
+    The class has as many methods as users know it by, and hardly any others.
     """
 
     def __init__(
@@ -161,6 +164,8 @@ class H5FlowDataManager:
     @property
     def awaitable(self) -> AwaitableDataManager:
         """The same calls for `async` stages and generators, to be awaited."""
+        from h5flow.data.awaitable import AwaitableDataManager
+
         return AwaitableDataManager(self)
 
     def start_with_copy_of(self, path: str) -> None:
@@ -184,7 +189,7 @@ class H5FlowDataManager:
     def dset_exists(self, dataset_name: str) -> bool:
         """Whether there is a dataset of this name."""
         path = layout.data_path(layout.normalise(dataset_name))
-        return self._asked(path, self._file.observed(path) is not None)
+        return self._asked(path, self._file.catalog.observed(path) is not None)
 
     def ref_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
         """Whether there are references between two datasets, whichever side created them."""
@@ -304,7 +309,7 @@ class H5FlowDataManager:
         self._check_writable(f"set attributes of '{dataset_name}'")
         path = layout.normalise(dataset_name)
         with self._file.context.lock:
-            self._file.set_attributes(path, attrs)
+            self._file.commit(SetAttributes(path, attrs))
 
     def delete(self, name: str) -> None:
         """Remove what lies at a path, if there is anything, and all references that involve it. Collective."""

@@ -131,6 +131,10 @@ class Hazards:
             known.last_claimer = max(known.last_claimer, position)
             self.version += 1
 
+    def learn(self, moment: Moment, resource: Resource, kind: int, rows: Rows) -> None:
+        """Note of an access in order (a READ or UPDATE) only what the component does, for slices to come."""
+        self._claim_precisely(self._of(resource), moment, kind, rows)
+
     def claimed(self, resource: Resource, claim: int) -> list[int]:
         """The components that do any of this with a resource, in order."""
         known = self._resources.get(resource)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5flow.data import H5FlowDataManager
 from h5flow.ranks.member import NoComponents
@@ -22,6 +21,9 @@ from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Slice, Step, checked_slice
 from h5flow.runtime.stopping import StopRequest
 from h5flow.runtime.tracing import Scene, entered
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class OneAtWork(NoComponents):
@@ -70,6 +72,8 @@ def run_slices(
         asynchronous = [step.stage.run for step in steps] + [generator.next]
         runner = None
         if any(inspect.iscoroutinefunction(function) for function in asynchronous):
+            import asyncio
+
             runner = stack.enter_context(asyncio.Runner())
         taken = next_slice(generator, runner, data_manager)
         while True:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
@@ -67,14 +67,20 @@ class Scene(msgspec.Struct):
 scene: ContextVar[Scene | None] = ContextVar("h5flow_scene", default=None)
 
 
-@contextmanager
-def entered(entering: Scene) -> Iterator[Scene]:
+class entered:  # noqa: N801 - used as a function; as a class it takes a third of the time
     """While the component of a scene is at work."""
-    token = scene.set(entering)
-    try:
-        yield entering
-    finally:
-        scene.reset(token)
+
+    __slots__ = ("_entering", "_token")
+
+    def __init__(self, entering: Scene) -> None:
+        self._entering = entering
+
+    def __enter__(self) -> Scene:
+        self._token = scene.set(self._entering)
+        return self._entering
+
+    def __exit__(self, *_: object) -> None:
+        scene.reset(self._token)
 
 
 def acting_component(names: Sequence[str]) -> Acting | None:
@@ -95,9 +101,12 @@ class Tracer:
         #: Whether slices are at work now, and whether it is one at a time.
         self.running = False
         self.single = True
+        #: Whether each access comes in order, since no other slice is at work: then it is only learned who does what.
+        self.in_turn = False
+        #: Whether not even that is to be learned.
+        self.leaves_alone = False
         self.file_changed = file_changed
         self._waiting = 0
-        self._alone: int | None = None
         self._users: set[int] = set()
         self._over = False
         #: Told of each component that is done with a slice, where other ranks may wait for it.
@@ -109,7 +118,7 @@ class Tracer:
 
     def begin(self, number: int, rows: slice) -> None:
         """The generator has yielded a slice."""
-        if self._alone is None and rows.start is not None and rows.stop is not None:
+        if not self.leaves_alone and rows.start is not None and rows.stop is not None:
             self.hazards.begin(number, int(rows.start), int(rows.stop))
 
     def finish(self, moment: Moment) -> None:
@@ -146,6 +155,8 @@ class Tracer:
 
     def length(self, resource: Resource, now: int) -> int:
         """How many of the rows that there are now the component may see."""
+        if self.in_turn:
+            return now
         acting = self._acting()
         if acting is None or acting.moment is None:
             return now
@@ -164,12 +175,18 @@ class Tracer:
             raise Abandoned
         if acting.footprint is not None:
             acting.footprint.add(resource)
+        if self.in_turn:
+            if not as_lookup:
+                self.hazards.learn(acting.moment, resource, Claim.READ, rows)
+            return
         if acting.prefetched is None:
             self._wait(acting, resource, Claim.READ, rows)
         self.hazards.read(acting.moment, resource, rows, acting.prefetched, as_lookup)
 
     def before_append(self, resource: Resource) -> None:
         """The component is going to append. Waits."""
+        if self.in_turn:
+            return
         acting = self._acting()
         if acting is not None and acting.moment is not None:
             self._wait(acting, resource, Claim.APPEND, None)
@@ -190,6 +207,9 @@ class Tracer:
         if acting is not None and acting.moment is not None:
             if self._over:
                 raise Abandoned
+            if self.in_turn:
+                self.hazards.learn(acting.moment, resource, Claim.UPDATE, _range(rows))
+                return
             if isinstance(rows, np.ndarray):
                 rows = _extent(rows)
             self._wait(acting, resource, Claim.UPDATE, rows)
@@ -197,6 +217,8 @@ class Tracer:
 
     def exists(self, path: str, found: bool) -> bool:
         """Whether the component is to see that there is something at a path."""
+        if self.in_turn and found:
+            return True
         acting = self._acting()
         if acting is None or acting.moment is None:
             return found
@@ -225,6 +247,8 @@ class Tracer:
             acting.prefetched.stale = True
             return
         self.untraceable = self.untraceable or what
+        if self.in_turn:
+            return
         self._wait_until(acting, lambda: self.hazards.others_before(acting.moment))  # type: ignore[arg-type]
         used = self.hazards.used_after(acting.moment)
         if used is not None:
@@ -243,39 +267,19 @@ class Tracer:
                     " run this workflow with runtime.mode: sequential"
                 )
             self.untraceable = self.untraceable or "the file on threads of its own"
+        if acting is not None and acting.moment is not None:
+            self._users.add(acting.position)
         return acting
 
-    # one stage that nobody can get into the way of
+    def take_turns(self, in_turn: bool) -> None:
+        """Say whether slices run one after the other from now on, each through all components; nothing is in flight.
 
-    @property
-    def alone(self) -> bool:
-        """Whether a single stage isn't asked what it does."""
-        return self._alone is not None
-
-    def leave_alone(self, wanted: bool) -> None:
-        """Ask nothing of a single stage if no other component uses the file; nothing is in flight now."""
-        with self.file_changed:
-            alone = wanted and self.hazards.components == 2 and self._users <= {1} and self.passed is None
-            self._alone = 1 if alone else None
-
-    def leaves_alone(self) -> bool:
-        """Whether the component at work may do what it likes.
-
-        If another one turns up, which can only be one before it, that one waits until nothing is in flight
-        of which nobody knows what it does. From then on all are asked.
+        Then a single stage isn't even asked what it does if no other component uses the file.
         """
-        acting = self._acting()
-        if acting is None or acting.moment is None:
-            return False
-        if self._alone is None:
-            self._users.add(acting.position)
-            return False
-        if self._alone == acting.position:
-            return True
-        moment = acting.moment
-        self._wait_until(acting, lambda: self.hazards.others_before(moment))
-        self._alone = None
-        return False
+        with self.file_changed:
+            # Components of other ranks may be at work on other slices.
+            self.in_turn = in_turn and self.passed is None
+            self.leaves_alone = self.in_turn and not self.single and self.hazards.components == 2 and self._users <= {1}
 
     # with other ranks
 
@@ -322,6 +326,17 @@ class Tracer:
             acting.held += time.perf_counter() - started
 
 
+def _range(rows: Rows) -> Rows:
+    """The range that rows in any order lie in."""
+    return (int(rows.min()), int(rows.max()) + 1) if isinstance(rows, np.ndarray) else rows
+
+
 def _extent(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
     """Rows in any order as hazards know them; of very many only the range, which is quicker found."""
-    return np.unique(rows) if len(rows) <= _FEW else (int(rows.min()), int(rows.max()) + 1)
+    if len(rows) > _FEW:
+        return _range(rows)
+    if bool((rows[1:] > rows[:-1]).all()):
+        # As nearly all rows come, mostly one after the other.
+        first, last = int(rows[0]), int(rows[-1])
+        return (first, last + 1) if last - first + 1 == len(rows) else rows.copy()
+    return np.unique(rows)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import h5py
 
-from h5flow.data.access.used_file import Owner
+from h5flow.data.access.used_file import UsedFile
 from h5flow.data.resource import Resource
 
 T = TypeVar("T")
@@ -19,13 +19,13 @@ class GroupAttributes(h5py.AttributeManager):  # type: ignore[misc]
     h5py holds its lock while it iterates over values, and the file's may not be taken then, so views are plain ones.
     """
 
-    def __init__(self, of: h5py.HLObject, path: str, check_writable: Callable[[str], None], owner: Owner) -> None:
+    def __init__(self, of: h5py.HLObject, path: str, check_writable: Callable[[str], None], file: UsedFile) -> None:
         super().__init__(of)
         self._plain = of.attrs
         self._path = path
         self._check_writable = check_writable
-        self._owner = owner
-        self._context = owner.file.context
+        self._file = file
+        self._context = file.context
 
     # looking
 
@@ -64,7 +64,7 @@ class GroupAttributes(h5py.AttributeManager):  # type: ignore[misc]
     def __setitem__(self, name: str, value: Any) -> None:
         self._check_writable(f"set attribute '{name}' of '{self._path}'")
         with self._context.lock:
-            self._owner.file.set_attributes(self._path, {name: value})
+            self._file.set_attributes(self._path, {name: value})
 
     def create(self, name: str, data: Any, shape: Any = None, dtype: Any = None) -> None:
         """Make or replace an attribute, as h5py does. Collective. Raises `FileError` where the file is read only."""
@@ -84,4 +84,4 @@ class GroupAttributes(h5py.AttributeManager):  # type: ignore[misc]
         self._check_writable(f"change attribute '{name}' of '{self._path}'")
         with self._context.lock:
             self._context.observer.update(Resource("attributes", self._path), None)
-            self._owner.file.alike(change)
+            self._file.alike(change)

@@ -70,7 +70,7 @@ class FileContext:
     def observer(self) -> Observer:
         """Who is to be told of accesses by the component at work; the lock is held."""
         watching = self._watching
-        return NOBODY if watching.leaves_alone() else watching
+        return NOBODY if watching.leaves_alone else watching
 
     @property
     def watching(self) -> Observer:

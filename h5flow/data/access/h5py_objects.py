@@ -6,6 +6,9 @@ can do with them is done on the file, which is brought up to date first.
 h5py has a lock of its own. Who has the owner's lock may take h5py's, not the other way round: so no method of h5py
 that holds it may call one that is overridden here and takes, or waits for, the owner's. Such methods are overridden as
 well, or made to work on plain objects of h5py.
+
+The module is long, as h5py's classes are that it follows method by method: a file finds datasets, and a dataset knows
+its file.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 
 from h5flow.data import layout
 from h5flow.data.access.observed_dataset import ObservedDataset
-from h5flow.data.access.used_file import Owner
+from h5flow.data.access.used_file import UsedFile
 from h5flow.data.rows.casting import Unfit, as_values, convert
 from h5flow.data.rows.selection import Indices
 from h5flow.data.storage.links import reading
@@ -33,11 +36,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     """A dataset whose reads see all earlier writes, also those that the file doesn't have yet."""
 
-    def __init__(self, rows: ObservedDataset, owner: Owner) -> None:
+    def __init__(self, rows: ObservedDataset, file: UsedFile) -> None:
         self._rows = rows
-        self._owner = owner
+        self._file = file
         super().__init__(self._id)
-        self._lock = owner.file.context.lock
+        self._lock = file.context.lock
         # What h5py is told while it has its lock; set and seen with the owner's lock only.
         self._fixed_shape: tuple[int, ...] | None = None
 
@@ -94,7 +97,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     @property
     def file(self) -> BufferedFile:
         """The file, in which datasets are found as `BufferedDataset`."""
-        return BufferedFile(self, self._owner) if self._owner.file.is_own(self) else h5py.File(self.id)
+        return BufferedFile(self, self._file) if self._file.is_own(self) else h5py.File(self.id)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -135,14 +138,14 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def lookups(self, column: int, counts: bool) -> tuple[ObservedDataset, ObservedDataset] | None:
         """Of references that other ranks write as well: the pairs and a region table, as names are followed."""
-        return self._owner.file.lookups(self._rows.path, column, counts)
+        return self._file.lookups(self._rows.path, column, counts)
 
     @property
     def attrs(self) -> h5py.AttributeManager:
         """The attributes of the dataset itself."""
-        self._owner.file.untraced(f"attributes of '{self.name}'")
+        self._file.untraced(f"attributes of '{self.name}'")
         self._rows.stay()
-        return BufferedAttributes(super().attrs, self, self._owner)
+        return BufferedAttributes(super().attrs, self, self._file)
 
     def __getitem__(self, args: Any, new_dtype: Any = None) -> Any:
         if new_dtype is None:
@@ -311,7 +314,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         """Change the shape, as h5py does; not with other ranks."""
         if self._rows.is_elsewhere:
             raise UsageError(f"dataset '{self.name}': on several ranks a dataset grows by reserve_data")
-        self._owner.file.untraced(f"'{self.name}', by resizing it")
+        self._file.untraced(f"'{self.name}', by resizing it")
         with self._current(changes=(0, self._rows.length)):
             super().resize(*args, **kwargs)
             self._rows.rows.resized()
@@ -320,7 +323,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def _current(self, changes: tuple[int, int] | Indices | None = None) -> Iterator[None]:
         """While h5py works on the file: it is up to date, and nobody else writes to it; `changes` are rows."""
         rows = self._rows.rows
-        with self._lock, rows.exclusively() if changes is not None else contextlib.nullcontext():
+        with self._lock, rows.in_file.exclusively() if changes is not None else contextlib.nullcontext():
             if changes is None:
                 self._rows.whole()
             else:
@@ -360,10 +363,10 @@ def _converted(values: Any, dtype: np.dtype[Any]) -> Any:
 class BufferedAttributes(h5py.AttributeManager):  # type: ignore[misc]
     """Attributes, which all ranks that have the file open change together."""
 
-    def __init__(self, plain: h5py.AttributeManager, of: h5py.HLObject, owner: Owner) -> None:
+    def __init__(self, plain: h5py.AttributeManager, of: h5py.HLObject, file: UsedFile) -> None:
         super().__init__(of)
         self._plain = plain
-        self._owner = owner
+        self._file = file
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.create(name, value)
@@ -380,8 +383,8 @@ class BufferedAttributes(h5py.AttributeManager):  # type: ignore[misc]
         self._changed(lambda: self._plain.modify(name, value))
 
     def _changed(self, change: Callable[[], Any]) -> Any:
-        with self._owner.file.context.lock:
-            return self._owner.file.alike(change)
+        with self._file.context.lock:
+            return self._file.alike(change)
 
 
 class _PlainGroup(h5py.Group):  # type: ignore[misc]
@@ -398,9 +401,9 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     h5py holds its lock while it calls back or is iterated over, so names are listed first.
     """
 
-    def __init__(self, found: h5py.HLObject, owner: Owner) -> None:
+    def __init__(self, found: h5py.HLObject, file: UsedFile) -> None:
         super().__init__(found.id)
-        self._owner = owner
+        self._file = file
 
     def __repr__(self) -> str:
         # Not `len(self)`, which may have to wait.
@@ -418,39 +421,39 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     @property
     def file(self) -> BufferedFile:
         """The file, in which datasets are found as `BufferedDataset`."""
-        return BufferedFile(self, self._owner)
+        return BufferedFile(self, self._file)
 
     @property
     def attrs(self) -> h5py.AttributeManager:
         """The attributes, which components had better use by `get_attrs` and `set_attrs`."""
-        self._owner.file.untraced(f"attributes of '{self.name}'")
-        return BufferedAttributes(super().attrs, self, self._owner)
+        self._file.untraced(f"attributes of '{self.name}'")
+        return BufferedAttributes(super().attrs, self, self._file)
 
     # looking
 
     def __getitem__(self, name: Any) -> Any:
-        return buffered(super().__getitem__(name), self._owner)
+        return buffered(super().__getitem__(name), self._file)
 
     def __contains__(self, name: Any) -> bool:
-        self._owner.file.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         return bool(super().__contains__(name))
 
     def __len__(self) -> int:
-        self._owner.file.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         return int(super().__len__())
 
     def get(self, name: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         """An object, its class or its link, as h5py does."""
         if args or kwargs:
-            self._owner.file.untraced(f"what is in '{self.name}'")
-            return buffered(self._plain.get(name, default, *args, **kwargs), self._owner)
+            self._file.untraced(f"what is in '{self.name}'")
+            return buffered(self._plain.get(name, default, *args, **kwargs), self._file)
         try:
             return self[name]
         except KeyError:
             return default
 
     def __iter__(self) -> Iterator[str]:
-        self._owner.file.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         return iter(list(super().__iter__()))
 
     def __reversed__(self) -> Iterator[str]:
@@ -466,21 +469,21 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def visit(self, func: Callable[[str], Any]) -> Any:
         """Call a function with the path of each object below, until it returns something, as h5py does."""
-        self._owner.file.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         paths: list[str] = []
         super().visit(paths.append)
         return next((result for path in paths if (result := func(path)) is not None), None)
 
     def visititems(self, func: Callable[[str, Any], Any]) -> Any:
         """Call a function with path and object of each object below, until it returns something, as h5py does."""
-        self._owner.file.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         paths: list[str] = []
         super().visit(paths.append)
         return next((result for path in paths if (result := func(path, self[path])) is not None), None)
 
     def visit_links(self, func: Callable[[str], Any]) -> Any:
         """Call a function with the path of each link below, until it returns something, as h5py does."""
-        self._owner.file.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         paths: list[str] = []
         super().visit_links(paths.append)
         return next((result for path in paths if (result := func(path)) is not None), None)
@@ -501,11 +504,11 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def require_dataset(self, name: Any, shape: Any, dtype: Any, exact: bool = False, **kwargs: Any) -> Any:
         """Find or create a dataset, as h5py does."""
-        with self._owner.file.context.lock:
+        with self._file.context.lock:
             if name not in self:
                 return self.create_dataset(name, shape, dtype, **kwargs)
-            self._owner.file.flush()  # h5py compares shapes
-            return buffered(self._plain.require_dataset(name, shape, dtype, exact, **kwargs), self._owner)
+            self._file.flush()  # h5py compares shapes
+            return buffered(self._plain.require_dataset(name, shape, dtype, exact, **kwargs), self._file)
 
     def create_group(self, name: Any, *args: Any, **kwargs: Any) -> BufferedGroup:
         """Create a group, as h5py does."""
@@ -514,16 +517,16 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def require_group(self, name: Any) -> Any:
         """Find or create a group, as h5py does."""
-        with self._owner.file.context.lock:
+        with self._file.context.lock:
             if name not in self:
                 return self.create_group(name)
-            return buffered(self._plain.require_group(name), self._owner)
+            return buffered(self._plain.require_group(name), self._file)
 
     def copy(self, source: Any, dest: Any, name: Any = None, *args: Any, **kwargs: Any) -> None:
         """Copy an object, as h5py does."""
         if isinstance(source, BufferedDataset | BufferedGroup):
-            source._owner.file.flush()
-        self._owner.file.flush()
+            source._file.flush()
+        self._file.flush()
         into, at = (dest, name) if isinstance(dest, BufferedGroup) else (self, dest)
         # As a path, h5py looks up the source by an overridden method.
         into._changed(lambda: self._plain.copy(source, dest, name, *args, **kwargs), at)
@@ -548,18 +551,18 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         ]
 
         def changed() -> Any:
-            self._owner.file.flush()
+            self._file.flush()
             for path in paths:
-                self._owner.file.make_own(path.rpartition("/")[0])
+                self._file.make_own(path.rpartition("/")[0])
             with _writes_to(self):
                 made = change()
             for path in paths:
-                self._owner.file.forget(f"/{path}")  # of the root: what was there still is, but what wasn't may be
+                self._file.forget(f"/{path}")  # of the root: what was there still is, but what wasn't may be
             return made
 
-        with self._owner.file.context.lock:
-            self._owner.file.untraced(f"'{self.name}', by changing what is in it")
-            return buffered(self._owner.file.alike(changed), self._owner)
+        with self._file.context.lock:
+            self._file.untraced(f"'{self.name}', by changing what is in it")
+            return buffered(self._file.alike(changed), self._file)
 
 
 class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
@@ -567,13 +570,13 @@ class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
 
     def flush(self) -> None:
         """Bring the file up to date, the buffered rows included."""
-        self._owner.file.flush()
+        self._file.flush()
         with _writes_to(self):
             super().flush()
 
     def close(self) -> None:
         """Close the file, after the buffered rows have been written."""
-        self._owner.file.close()
+        self._file.close()
 
     def __repr__(self) -> str:
         return str(h5py.File.__repr__(self))
@@ -583,13 +586,13 @@ class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
             self.close()
 
 
-def buffered(found: Any, owner: Owner) -> Any:
+def buffered(found: Any, file: UsedFile) -> Any:
     """What h5py has found, as an object that sees the buffer."""
-    if isinstance(found, h5py.Dataset | h5py.Group) and not owner.file.is_own(found):
+    if isinstance(found, h5py.Dataset | h5py.Group) and not file.is_own(found):
         return found
     if isinstance(found, h5py.Dataset) and not isinstance(found, BufferedDataset) and found.name is not None:
-        rows = owner.file.observed(found.name)
-        return found if rows is None else BufferedDataset(rows, owner)
+        rows = file.observed(found.name)
+        return found if rows is None else BufferedDataset(rows, file)
     if isinstance(found, h5py.Group) and not isinstance(found, BufferedGroup):
-        return BufferedGroup(found, owner)
+        return BufferedGroup(found, file)
     return found

@@ -29,6 +29,7 @@ class ObservedDataset:
     An observer is told of each access, may let it wait, and may hide rows that have been appended. As a
     `lookup`, tables are read to follow references: a region table to find positions in another one, where the observer
     hides what is too new, and pairs at such positions, for which regions have fetched what there is of other ranks.
+    The class has a method for each way in which rows are used, since each takes the lock and tells the observer.
     """
 
     def __init__(self, rows: PagedDataset, context: FileContext, lookup: bool = False) -> None:
@@ -44,7 +45,7 @@ class ObservedDataset:
         self._resource = rows.resource
         self._rows_of = rows.of.resource if isinstance(rows, RegionTable) else rows.resource
         if self._rows_of != rows.resource:
-            context.observer.same_rows(rows.resource, self._rows_of)
+            context.watching.same_rows(rows.resource, self._rows_of)
 
     # the object of HDF5
 
@@ -110,7 +111,7 @@ class ObservedDataset:
     def _check_there(self) -> None:
         if self.rows.gone:
             raise Gone(self.rows.gone)
-        if self.rows.pending:
+        if self.rows.others.pending:
             self._context.ranks.wait_for(self.rows)
 
     def _visible(self, observer: Observer) -> int:
@@ -134,14 +135,14 @@ class ObservedDataset:
         rows = self.rows
         with self._lock:
             stop = self._observed(start, stop)
-            if not rows.in_file(start, stop):
+            if not rows.is_in_file(start, stop):
                 return rows.read(start, stop)
-            rows.reading()
+            rows.in_file.reading()
         try:
-            return rows.read_stored(start, stop)
+            return rows.in_file.read(start, stop)
         finally:
             with self._lock:
-                rows.has_read()
+                rows.in_file.has_read()
 
     def take(self, indices: Indices) -> Array:
         """A fresh array of the given rows: ascending, without repeats; cut at the end."""
@@ -157,14 +158,14 @@ class ObservedDataset:
             if len(indices):
                 stop = self._observed(int(indices[0]), int(indices[-1]) + 1, indices)
                 indices = indices[: np.searchsorted(indices, stop)]
-            if not len(indices) or not rows.in_file(int(indices[0]), int(indices[-1]) + 1):
+            if not len(indices) or not rows.is_in_file(int(indices[0]), int(indices[-1]) + 1):
                 return rows.take(indices)
-            rows.reading()
+            rows.in_file.reading()
         try:
-            return rows.take_stored(indices)
+            return rows.in_file.take(indices)
         finally:
             with self._lock:
-                rows.has_read()
+                rows.in_file.has_read()
 
     def selected(self, selection: Any) -> Array:
         """A fresh array of the rows that a selection names, in its order."""
@@ -279,7 +280,7 @@ class ObservedDataset:
         with self._lock:
             self.rows.changing()
             if self.rows.goes_through(size):
-                with self.rows.exclusively():
+                with self.rows.in_file.exclusively():
                     yield
             else:
                 yield

@@ -18,8 +18,9 @@ class Observer(Protocol):
     Calls come with the lock of the data file held; it is let go while waiting.
     """
 
+    @property
     def leaves_alone(self) -> bool:
-        """Whether the component at work may do what it likes, and need not tell."""
+        """Whether components may do what they like, and need not tell."""
         ...
 
     def same_rows(self, resource: Resource, other: Resource) -> None:
@@ -66,9 +67,7 @@ class Observer(Protocol):
 class Nobody:
     """The observer of a file that nobody watches: everything there is is to be seen, and nobody waits."""
 
-    def leaves_alone(self) -> bool:
-        """Whether the component at work may do what it likes: it may."""
-        return True
+    leaves_alone = True
 
     def same_rows(self, resource: Resource, other: Resource) -> None:
         """Nothing."""

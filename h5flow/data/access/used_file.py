@@ -1,4 +1,4 @@
-"""What h5py objects that components hold ask of the file that they are in."""
+"""What h5py objects that components hold ask of the file that they are in, and keep open."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ T = TypeVar("T")
 
 
 class UsedFile(Protocol):
-    """A file, its buffer included."""
+    """A file, its buffer included, which is open as long as anybody holds this."""
 
-    context: FileContext
+    @property
+    def context(self) -> FileContext:
+        """Its lock, who watches it, and its ranks."""
+        ...
 
     def observed(self, path: str) -> ObservedDataset | None:
         """The dataset at an absolute path, as components use it."""
@@ -56,13 +59,4 @@ class UsedFile(Protocol):
 
     def make_own(self, path: str) -> None:
         """Have all groups of a path lie in the file, also where links lead to groups of others."""
-        ...
-
-
-class Owner(Protocol):
-    """Who keeps a file open, as long as any object has it."""
-
-    @property
-    def file(self) -> UsedFile:
-        """The file."""
         ...

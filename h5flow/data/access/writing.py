@@ -9,7 +9,7 @@ import numpy as np
 from h5flow.data.access.file_context import FileContext
 from h5flow.data.access.h5py_objects import BufferedDataset
 from h5flow.data.access.observed_dataset import ObservedDataset
-from h5flow.data.access.used_file import Owner
+from h5flow.data.access.used_file import UsedFile
 from h5flow.data.references.reference import Reference
 from h5flow.data.rows.casting import Unfit, as_values, check_fields, fit, mismatch
 from h5flow.errors import DataMismatch
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def write_rows(
-    dataset: ObservedDataset, owner: Owner, start: int, count: int, indices: Array | None, data: Any
+    dataset: ObservedDataset, file: UsedFile, start: int, count: int, indices: Array | None, data: Any
 ) -> None:
     """Write `count` rows from `start` on, or those of the numbers `indices`; `data` is broadcast to them.
 
@@ -31,7 +31,7 @@ def write_rows(
         if not dataset.rows.buffered:
             if isinstance(data, np.ndarray) and dataset.dtype.names is not None:
                 check_fields(data.dtype, dataset.dtype)
-            _write_with_h5py(dataset, owner, chosen, data)
+            _write_with_h5py(dataset, file, chosen, data)
             return
         values = as_values(data, dataset.dtype)
         fitted = fit(values, dataset.dtype, shape, dataset.cut)
@@ -49,13 +49,13 @@ def write_rows(
         return
     try:
         np.broadcast_to(np.empty(values.shape, "V1"), shape)
-        _write_with_h5py(dataset, owner, chosen, values)
+        _write_with_h5py(dataset, file, chosen, values)
     except (ValueError, TypeError) as error:
         raise mismatch(dataset.name, rows, values, dataset.dtype, shape) from error
 
 
-def _write_with_h5py(dataset: ObservedDataset, owner: Owner, rows: slice | Array, data: Any) -> None:
-    handle = BufferedDataset(dataset, owner)
+def _write_with_h5py(dataset: ObservedDataset, file: UsedFile, rows: slice | Array, data: Any) -> None:
+    handle = BufferedDataset(dataset, file)
     if isinstance(rows, slice):
         handle[rows] = data
         return

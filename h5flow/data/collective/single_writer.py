@@ -213,16 +213,16 @@ class SingleWriterRanks:
 
         def placed(first: int) -> None:
             for table in tables:
-                table.agreed(key)
+                table.others.agreed(key)
             reference.put(first, later)
 
         key = self.coordination.join_later(rows.resource, Append(len(later)), placed)
         for table in tables:
-            table.await_agreement(key)
+            table.others.await_agreement(key)
 
     def wait_for(self, table: PagedDataset) -> None:
         """Wait until what is to be done to a table later has been done; the lock is held, and let go meanwhile."""
-        self.coordination.wait_for(list(table.pending))
+        self.coordination.wait_for(list(table.others.pending))
 
     def reserve(self, rows: PagedDataset, start: int, stop: int) -> None:
         """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
@@ -328,8 +328,8 @@ class SingleWriterRanks:
         if new > length:
             self.file.context.observer.append(rows.resource, length, new - length)
             rows.grow(new)
-            rows.reserved_elsewhere(length, min(own[0], new))
-            rows.reserved_elsewhere(max(own[1], length), new)
+            rows.others.reserved(length, min(own[0], new))
+            rows.others.reserved(max(own[1], length), new)
         return first
 
     def growth(self, closed: Round) -> tuple[PagedDataset, list[int], int]:
@@ -354,7 +354,7 @@ class SingleWriterRanks:
     def refresh(self, changed: set[str]) -> None:
         """Datasets have been changed by some rank, and the file has it."""
         for rows in self.file.catalog.pages():
-            rows.seen()
+            rows.others.seen()
             if rows.path in changed and isinstance(rows.stored, RankDataset):
                 rows.drop_pages()
                 rows.stored.forget_original()

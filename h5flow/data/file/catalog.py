@@ -22,7 +22,8 @@ class Catalog:
     """The datasets of some files with their pages, as components use them, and the references that join them.
 
     With `alone` nobody else has the files open, so that what they lack can be added to them. The lock of the context
-    is held where nothing else is said.
+    is held where nothing else is said. Datasets and references are in one class, long as it is: to find a region table
+    is to find its references, and the other way round.
     """
 
     def __init__(self, files: OpenFiles, context: FileContext, cache: PageCache, *, alone: bool) -> None:

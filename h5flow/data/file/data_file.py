@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow.data.access.file_context import FileContext
-from h5flow.data.access.observed_dataset import ObservedDataset
 from h5flow.data.access.observer import Observer
 from h5flow.data.buffer.page_cache import PageCache
 from h5flow.data.file.catalog import Catalog
-from h5flow.data.file.changes import Change, Delete, SetAttributes, StoreRegions
+from h5flow.data.file.changes import Change, Delete, StoreRegions
 from h5flow.data.file.checkpoints import Checkpoints
 from h5flow.data.file.open_files import OpenFiles
 from h5flow.data.file.output_file import OutputFile
@@ -22,12 +19,7 @@ from h5flow.data.references.reference import Reference
 from h5flow.data.storage import Storage
 from h5flow.errors import DataMismatch, UsageError
 
-if TYPE_CHECKING:
-    import h5py
-
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class DataFile:
@@ -89,6 +81,8 @@ class DataFile:
         """Replace the file by a copy of another one, unless it is the same; done once."""
         if not self._copied and Path(path).resolve() != Path(self.path).resolve():
             self._close()
+            import shutil
+
             shutil.copyfile(path, self.path)
             self.files.replaced()
         self._copied = True
@@ -210,14 +204,6 @@ class DataFile:
             watching.update(resource, None)
         change.carry_out(self.catalog)
 
-    def alike(self, change: Callable[[], T]) -> T:
-        """Make a change of the structure that other ranks make as well, by themselves; the lock is held."""
-        return self.ranks.alike(change)
-
-    def set_attributes(self, path: str, attributes: dict[str, Any]) -> None:
-        """Set attributes of a group, which is made if needed. Collective; the lock is held. Raises `DataMismatch`."""
-        self.commit(SetAttributes(path, attributes))
-
     def delete(self, name: str) -> None:
         """Remove what lies at a path, and references that involve it. Collective; the lock is held."""
         if not name:
@@ -233,30 +219,3 @@ class DataFile:
                 " together can't complete them; choose runtime.storage: single-writer"
             )
         self.commit(StoreRegions(parent, child))
-
-    def untraced(self, what: str) -> None:
-        """Tell the observer that something is going to be used that can't be followed."""
-        with self.context.lock:
-            self.context.watching.everything(what)
-
-    # what h5py objects ask for
-
-    def observed(self, path: str) -> ObservedDataset | None:
-        """The dataset at an absolute path, as components use it."""
-        return self.catalog.observed(path)
-
-    def lookups(self, path: str, column: int, counts: bool) -> tuple[ObservedDataset, ObservedDataset] | None:
-        """The pairs at a path, and their region table, where other ranks write to them as well."""
-        return self.catalog.lookups(path, column, counts)
-
-    def forget(self, path: str) -> None:
-        """Note that what lay at `path` has been removed, or made."""
-        self.catalog.forget(path)
-
-    def is_own(self, found: h5py.HLObject) -> bool:
-        """Whether an object lies in the file, and not in one that a link leads to."""
-        return self.files.is_own(found)
-
-    def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in the file, also where links lead to groups of others."""
-        self.files.make_own(path)

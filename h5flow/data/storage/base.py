@@ -5,11 +5,13 @@ A storage does the reading and writing and nothing else: no buffering, no refere
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import h5py
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -39,6 +39,7 @@ class Watch:
         self.check("exists")
         return found
 
+    @property
     def leaves_alone(self) -> bool:
         """Everything is told."""
         self.check("leaves_alone")
