@@ -184,7 +184,7 @@ class Controller:
     # those that are late, and those that have failed
 
     def _waiting(self) -> Iterator[object]:
-        """What is waited for, with the ranks that have to do something for it."""
+        """Give what is waited for, each with the ranks that have to do something for it."""
         yield from self._rounds.waiting()
         for token, collection in self._collections.items():
             yield token, collection.delivering, sorted(collection.missing)

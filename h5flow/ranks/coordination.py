@@ -7,12 +7,10 @@ What ranks call for is decided by the controller on rank 0 (`controller`), and a
 from __future__ import annotations
 
 import itertools
-import pickle
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from h5flow.errors import H5FlowError
 from h5flow.ranks.dispatcher import Dispatcher
 from h5flow.ranks.member import Member
 from h5flow.ranks.messages import Collect, Failed, Join, Wait, pickled, pickled_resource, unpickled
@@ -153,18 +151,3 @@ class Coordination:
     def close(self, patience: float | None = None) -> bool:
         """End when all ranks do, and free the communicator; says whether it has, in so many seconds. Collective."""
         return self._dispatcher.close(patience)
-
-
-def packed(arguments: Any) -> bytes | None:
-    """Pickle the arguments of a call so that they can be sent; returns `None` if they can't."""
-    try:
-        return pickle.dumps(arguments)
-    except (TypeError, AttributeError, pickle.PicklingError):
-        return None
-
-
-def unpacked(arguments: bytes | None, name: str) -> Any:
-    """Return the arguments of a call that another rank has made. Raises `H5FlowError` if they couldn't be sent."""
-    if arguments is None:
-        raise H5FlowError(f"{name} was called with what can't be sent to other ranks: call it on all of them")
-    return pickle.loads(arguments)

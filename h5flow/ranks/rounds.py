@@ -90,7 +90,7 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """What tells a round from others that are not closed yet."""
+        """Its resource and place, which tell it from other rounds that aren't closed yet."""
         return self.resource, self.place
 
 
