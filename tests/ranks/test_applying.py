@@ -164,8 +164,13 @@ def submitted():
 
 
 @pytest.fixture
-def applying(changed, submitted):
-    return Applying(RANK, changed, Member(), submitted.append)
+def member():
+    return Member()
+
+
+@pytest.fixture
+def applying(changed, member, submitted):
+    return Applying(RANK, changed, member, submitted.append)
 
 
 def test_a_call_that_is_refused_raises_where_it_is_waited_for(applying, changed):
@@ -231,3 +236,31 @@ def test_applying_all_lets_what_all_ranks_carry_out_come_first(applying, changed
     carry_out()
     with changed:
         assert applying.apply_all(lambda: None)
+
+
+def test_what_nobody_waits_for_is_applied_after_what_somebody_has_applied(applying, member, changed):
+    mine, after = round_of("rows", 0, "call"), round_of("rows", 1, None)
+    with changed, applying.expecting(mine.key, "own"):
+        applying.arrive(mine)
+        applying.arrive(after)
+        assert applying.has_come(mine.key)
+        applying.outcome(mine.key)
+    assert [key for key, *_ in member.applied] == [mine.key, after.key]
+
+
+def test_what_nobody_waits_for_is_applied_after_what_all_ranks_have_carried_out(applying, member, submitted):
+    first, after = round_of("together", 0, None), round_of("rows", 1, None)
+    applying.arrive(first)
+    applying.arrive(after)
+    applying.see_to_it()
+    (carry_out,) = submitted
+    carry_out()
+    assert [key for key, *_ in member.applied] == [first.key, after.key]
+
+
+def test_what_fails_at_once_on_all_ranks_and_nobody_waits_for_ends_the_executor(applying, submitted):
+    applying.arrive(round_of("together", 0, None, "fails"))
+    applying.see_to_it()
+    (carry_out,) = submitted
+    with pytest.raises(ZeroDivisionError):
+        carry_out()
