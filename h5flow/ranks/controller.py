@@ -148,6 +148,8 @@ class Controller:
         for closed in self._rounds.close():
             message = Closed(pickled_resource(closed.resource), closed.place, list(closed.calls))
             posted += [(rank, message) for rank in range(self._size)]
+        if len(self._asked) == self._size:
+            return posted
         for _, _, missing in self._rounds.waiting():
             for rank in missing:
                 if rank not in self._asked:

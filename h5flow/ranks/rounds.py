@@ -148,7 +148,7 @@ class Rounds:
     def close(self) -> Iterator[Round]:
         """Give the rounds that are complete, in order, each once."""
         for resource, known in self._resources.items():
-            while known.places and not self._missing(known, known.places[0]):
+            while known.places and self._is_complete(known, known.places[0]):
                 place = known.places[0]
                 yield self._closed(resource, place, list(known.rounds[place]))
         for moment in sorted(self._waiting):
@@ -159,7 +159,7 @@ class Rounds:
                 lowest = min(waiting)
                 resource, place = waiting[lowest]
                 known = self._resources[resource]
-                if known.places[0][0] == moment and not self._may_come_first(known, moment):
+                if known.places[0][0] == moment and next(self._may_come_first(known, moment), None) is None:
                     yield self._closed(resource, place, [lowest])
 
     def _closed(self, resource: Resource, place: Place, ranks: list[int]) -> Round:
@@ -193,7 +193,7 @@ class Rounds:
         Where all that may still join it wait in other rounds of its moment, those that are at the moment and don't wait
         decide whether the lowest is answered by itself.
         """
-        missing, waiting = self._missing(known, place), self._waiting.get(place[0], {})
+        missing, waiting = sorted(set(self._missing(known, place))), self._waiting.get(place[0], {})
         if not all(rank in waiting for rank in missing):
             return missing
         behind = [rank for rank, progress in enumerate(self._progress) if not progress.passed(place[0])]
@@ -223,7 +223,7 @@ class Rounds:
             assert known.places == sorted(known.rounds), f"places of {resource} are {known.places}"
             assert all(known.rounds.values()), f"a round of {resource} that nobody has joined"
             for place in known.places[:1]:
-                assert self._missing(known, place), f"the round of {resource} at {place} is complete"
+                assert not self._is_complete(known, place), f"the round of {resource} at {place} is complete"
         for moment, waiting in self._waiting.items():
             assert waiting, f"nobody waits at {moment}"
             for rank, (resource, place) in waiting.items():
@@ -231,23 +231,26 @@ class Rounds:
                 joined = self._resources[resource].rounds.get(place, {})
                 assert rank in joined, f"rank {rank} waits for a call that it hasn't made"
 
-    def _missing(self, known: _Resource, place: Place) -> list[int]:
-        """Return the ranks that may still join the round, or one before it."""
-        joined, moment = known.rounds[place], place[0]
-        missing = {
-            rank
-            for rank, progress in enumerate(self._progress)
-            # A component that has made a later call won't make this one, which may have been answered for it alone.
-            if rank not in joined and not progress.passed(moment) and known.last.get((rank, moment[2]), place) <= place
-        }
-        return sorted(missing | self._may_come_first(known, moment))
+    def _is_complete(self, known: _Resource, place: Place) -> bool:
+        return next(self._missing(known, place), None) is None
 
-    def _may_come_first(self, known: _Resource, moment: Moment) -> set[int]:
-        """Return the ranks that may still use a resource before a moment: components behind it, on the slice before."""
+    def _missing(self, known: _Resource, place: Place) -> Iterator[int]:
+        """Give the ranks that may still join the round, or one before it; some of them twice."""
+        joined, moment = known.rounds[place], place[0]
+        if len(joined) < self._size:
+            for rank, progress in enumerate(self._progress):
+                # A component that has made a later call won't make this one, which may have been answered for it alone.
+                if rank in joined or known.last.get((rank, moment[2]), place) > place:
+                    continue
+                if not progress.passed(moment):
+                    yield rank
+        yield from self._may_come_first(known, moment)
+
+    def _may_come_first(self, known: _Resource, moment: Moment) -> Iterator[int]:
+        """Give the ranks that may still use a resource before a moment: components behind it, on the slice before."""
         part, number, position = moment
         behind = [later for later in known.users if later > position] if part == LOOP and number else []
-        return {
-            rank
-            for rank, progress in enumerate(self._progress)
-            if not all(progress.done_with(number - 1, later) for later in behind)
-        }
+        if behind:
+            for rank, progress in enumerate(self._progress):
+                if not all(progress.done_with(number - 1, later) for later in behind):
+                    yield rank
