@@ -72,8 +72,8 @@ def by_h5flow(source, out, storage, slices, seconds):
     started, worked = time.perf_counter(), time.process_time()
     manager.run()
     elapsed, worked = time.perf_counter() - started, time.process_time() - worked
-    ranks = manager.data_manager.ranks
-    waited = 0.0 if ranks is None else ranks.coordination.waited.get(1, 0.0)
+    ranks = manager.data_manager.data_file.ranks
+    waited = ranks.coordination.waited.get(1, 0.0) if ranks.several else 0.0
     manager.finish()
     return elapsed, worked, waited
 
