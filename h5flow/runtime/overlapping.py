@@ -9,10 +9,10 @@ from typing import Any
 
 from h5flow.errors import UsageError
 from h5flow.runtime.actors import Committing, Generating, Prefetching, Staging
+from h5flow.runtime.component_turns import Parcel
 from h5flow.runtime.mailbox import Closed, Mailbox
-from h5flow.runtime.pipeline import Pipeline
+from h5flow.runtime.pipeline_parts import Parts
 from h5flow.runtime.pipeline_state import Failed, Flight
-from h5flow.runtime.stations import Parcel
 from h5flow.runtime.worker import Worker
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import QueueDeepened
@@ -22,25 +22,25 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 _DEEPEST = 64
 
 
-async def overlap(pipeline: Pipeline) -> None:
+async def overlap(parts: Parts) -> None:
     """Run the actors until there are no more slices, or something has gone wrong, which the flight notes."""
-    flight, workers, mailboxes = pipeline.flight, pipeline.workers, pipeline.mailboxes
+    flight, workers, mailboxes = parts.flight, parts.workers, parts.mailboxes
     generated, loaded, *_ = mailboxes
     actors: list[Callable[[], Awaitable[None]]] = [
-        Generating(pipeline.source, pipeline.relay, workers[0], generated, mailboxes[-1], flight).act,
-        Prefetching(pipeline.loading, pipeline.loaders, generated, loaded, flight).act,
-        Committing(pipeline.loading, pipeline.writer, mailboxes[-1], flight).act,
+        Generating(parts.generator, parts.in_turn, workers[0], generated, mailboxes[-1], flight).act,
+        Prefetching(parts.loading, parts.loaders, generated, loaded, flight).act,
+        Committing(parts.writer, mailboxes[-1], flight).act,
         *(
-            Staging(station, worker, inbox, outbox, flight).act
-            for station, worker, (inbox, outbox) in zip(
-                pipeline.stations, workers[1:], itertools.pairwise(mailboxes[1:]), strict=True
+            Staging(stage, worker, inbox, outbox, flight).act
+            for stage, worker, (inbox, outbox) in zip(
+                parts.stages, workers[1:], itertools.pairwise(mailboxes[1:]), strict=True
             )
         ),
     ]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_guarded(act)) for act in actors]
-            if pipeline.depths.automatic:
+            if parts.tunes:
                 tuning = group.create_task(_tune(mailboxes, flight))
                 group.create_task(_cancel_after(tasks, tuning))
     except* Failed:
