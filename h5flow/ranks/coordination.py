@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from h5flow.ranks.dispatcher import Dispatcher
 from h5flow.ranks.member import Member
 from h5flow.ranks.messages import Collect, Failed, Join, Wait, pickled, pickled_resource, unpickled
-from h5flow.ranks.moments import LOOP, Moment
+from h5flow.ranks.moments import LOOP
 from h5flow.ranks.own_progress import OwnProgress
-from h5flow.ranks.rounds import ASKING, DECISION, Key, Place, Resource
+from h5flow.ranks.rounds import ASKING, DECISION, Key, Place, Resource, RunMoment
 from h5flow.ranks.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ class Coordination:
     def join_unasked(self, resource: Resource, call: Any) -> Any:
         """Make a call as `join` where the generator shall not be asked, with the ranks that don't ask theirs either."""
         number = self._progress.next_slice(self._at_work())
-        return self._join((resource, (Moment(LOOP, number, ASKING), 0)), call, None)
+        return self._join((resource, (RunMoment(LOOP, number, ASKING), 0)), call, None)
 
     def join_undecided(self, resource: Resource, call: Any) -> Any:
         """Make a call as `join` where the generator has no slice, with the ranks that have none either."""
         number = self._progress.next_slice(self._at_work())
         self._progress.finish_generator(number)
-        outcome = self._join((resource, (Moment(LOOP, number, DECISION), 0)), call, None)
+        outcome = self._join((resource, (RunMoment(LOOP, number, DECISION), 0)), call, None)
         self._progress.decide(number)
         self._has_moved()
         return outcome

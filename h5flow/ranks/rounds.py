@@ -18,12 +18,24 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from h5flow.errors import H5FlowError
-from h5flow.ranks.moments import BEFORE, LOOP, Moment
+from h5flow.ranks.moments import BEFORE, LOOP
+
+
+class RunMoment(NamedTuple):
+    """When a component does something in a run, ordered as sequential mode does it."""
+
+    #: `BEFORE`, `LOOP` or `AFTER`.
+    part: int
+    #: The number of the slice in the loop, of the call outside of it.
+    number: int
+    #: Of the component: 0 the generator, 1 the first stage, and so on.
+    position: int
+
 
 #: In place of a component: whether the generator is asked for a slice of this number, and whether there was one.
 ASKING: Final = -1
@@ -32,7 +44,7 @@ DECISION: Final = 1 << 30
 #: What a call is about: any hashable value, whose text names it.
 Resource = Any
 #: Where a call belongs: its moment, and which one it is of this moment and resource.
-Place = tuple[Moment, int]
+Place = tuple[RunMoment, int]
 #: A round of a resource.
 Key = tuple[Resource, Place]
 
@@ -63,7 +75,7 @@ class Progress(msgspec.Struct, array_like=True):
         """Return the progress as it is now."""
         return Progress(self.part, self.number, list(self.finished), self.asked, self.decided)
 
-    def passed(self, moment: Moment) -> bool:
+    def passed(self, moment: RunMoment) -> bool:
         """Say whether a moment is over."""
         part, number, position = moment
         if part != self.part:
@@ -99,7 +111,7 @@ class _Resource(msgspec.Struct):
 
     places: list[Place] = msgspec.field(default_factory=list)
     rounds: dict[Place, dict[int, Any]] = msgspec.field(default_factory=dict)
-    closed: Moment | None = None
+    closed: RunMoment | None = None
     #: By rank and component: its last call. Components run at a time, and each makes its own calls in order.
     last: dict[tuple[int, int], Place] = msgspec.field(default_factory=dict)
     #: The components that use the resource during the loop, on any rank.
@@ -114,7 +126,7 @@ class Rounds:
         self._progress = [Progress() for _ in range(size)]
         self._resources: dict[Resource, _Resource] = {}
         #: By moment: where each rank waits.
-        self._waiting: dict[Moment, dict[int, Key]] = {}
+        self._waiting: dict[RunMoment, dict[int, Key]] = {}
 
     def join(self, rank: int, resource: Resource, place: Place, call: Any, waits: bool = True) -> None:
         """Take a call of a rank, which waits for its outcome or goes on. Raises `OutOfOrder`."""
@@ -207,7 +219,7 @@ class Rounds:
                 found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {resource}")
         return [found[rank] for rank in sorted(found)]
 
-    def _unfinished(self, rank: int, moment: Moment, names: Sequence[str]) -> str:
+    def _unfinished(self, rank: int, moment: RunMoment, names: Sequence[str]) -> str:
         part, number, position = moment
         if part != LOOP:
             return f"to finish {'init' if part == BEFORE else 'finish'} of its components"
@@ -246,7 +258,7 @@ class Rounds:
                     yield rank
         yield from self._may_come_first(known, moment)
 
-    def _may_come_first(self, known: _Resource, moment: Moment) -> Iterator[int]:
+    def _may_come_first(self, known: _Resource, moment: RunMoment) -> Iterator[int]:
         """Give the ranks that may still use a resource before a moment: components behind it, on the slice before."""
         part, number, position = moment
         behind = [later for later in known.users if later > position] if part == LOOP and number else []

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from h5flow.ranks.applying import Applying
-from h5flow.ranks.moments import LOOP, Moment
-from h5flow.ranks.rounds import OutOfOrder, Round
+from h5flow.ranks.moments import LOOP
+from h5flow.ranks.rounds import OutOfOrder, Round, RunMoment
 
 RANK = 1
 
@@ -54,7 +54,7 @@ class Member:
 
 
 def round_of(resource, number, mine, others=None):
-    return Round(resource, (Moment(LOOP, number, 1), 0), (others, mine))
+    return Round(resource, (RunMoment(LOOP, number, 1), 0), (others, mine))
 
 
 class Arrivals(RuleBasedStateMachine):
@@ -174,7 +174,7 @@ def applying(changed, member, submitted):
 
 
 def test_a_call_that_is_refused_raises_where_it_is_waited_for(applying, changed):
-    place = (Moment(LOOP, 0, 1), 0)
+    place = (RunMoment(LOOP, 0, 1), 0)
     with changed, applying.expecting(("rows", place), None):
         assert not applying.refuse(("rows", place), OutOfOrder("too late"))
         with pytest.raises(OutOfOrder, match="too late"):
@@ -182,16 +182,16 @@ def test_a_call_that_is_refused_raises_where_it_is_waited_for(applying, changed)
 
 
 def test_a_call_that_is_refused_and_that_nobody_waits_for_is_told(applying, changed):
-    place = (Moment(LOOP, 0, 1), 0)
+    place = (RunMoment(LOOP, 0, 1), 0)
     applying.expect_later(("rows", place), lambda _: None)
     assert applying.refuse(("rows", place), OutOfOrder("too late"))
 
 
 def test_calls_of_later_moments_are_not_waited_for(applying):
-    keys = [("rows", (Moment(LOOP, number, 1), 0)) for number in range(3)]
+    keys = [("rows", (RunMoment(LOOP, number, 1), 0)) for number in range(3)]
     for key in keys:
         applying.expect_later(key, lambda _: None)
-    assert applying.expected_by(Moment(LOOP, 1, 1), [*keys, ("others", keys[0][1])]) == keys[:2]
+    assert applying.expected_by(RunMoment(LOOP, 1, 1), [*keys, ("others", keys[0][1])]) == keys[:2]
 
 
 def test_applying_all_waits_for_the_thread_that_has_to_apply_the_first(applying, changed):
