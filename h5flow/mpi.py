@@ -32,7 +32,7 @@ _LET_OUTPUT_PASS = 0.3  # seconds
 
 @functools.cache
 def available() -> bool:
-    """Whether MPI may be used: mpi4py can be imported, and neither environment nor command line rule it out."""
+    """Say whether MPI may be used: mpi4py can be imported, and neither environment nor command line rule it out."""
     if _ruled_out():
         return False
     try:
@@ -48,14 +48,14 @@ def _ruled_out() -> bool:
 
 @functools.cache
 def world() -> Intracomm:
-    """The communicator of all ranks."""
+    """Return the communicator of all ranks."""
     from mpi4py import MPI
 
     return MPI.COMM_WORLD
 
 
 def alone() -> Intracomm | None:
-    """The communicator of this rank by itself, where a launcher has started several; `None` without."""
+    """Return the communicator of this rank by itself, where a launcher has started several; `None` without."""
     if launched_ranks() == 1 or not available():
         return None
     from mpi4py import MPI
@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
 
 
 def launched_ranks() -> int:
-    """The number of ranks that a launcher has started, found without importing MPI where the launcher tells it."""
+    """Return how many ranks a launcher has started, found without importing MPI where the launcher tells it."""
     counts = [int(count) for count in map(os.environ.get, _LAUNCHED_RANKS) if count is not None and count.isdigit()]
     if not counts and any(variable in os.environ for variable in _LAUNCHED_RANK) and available():
         return world().Get_size()  # srun with PMIx tells a rank its number only
@@ -105,7 +105,7 @@ class OnFirstRank(H5FlowError):
     """Rank 0 has failed at what all ranks need, and says why."""
 
 
-class _Together:
+class _OneFile:
     """Whether ranks are at work on one file, so that none can go on when one has failed."""
 
     working = False
@@ -113,20 +113,20 @@ class _Together:
 
 @contextmanager
 def together(comm: Intracomm | None) -> Iterator[None]:
-    """While ranks work on one file; `end_all` ends them if this isn't left in order."""
-    _Together.working = comm is not None and comm.Get_size() > 1
+    """Have ranks work on one file for the duration of the block; `end_all` ends them if it isn't left in order."""
+    _OneFile.working = comm is not None and comm.Get_size() > 1
     yield
     parted()
 
 
 def working_together() -> bool:
-    """Whether ranks are at work on one file."""
-    return _Together.working
+    """Say whether ranks are at work on one file."""
+    return _OneFile.working
 
 
 def parted() -> None:
-    """Ranks have left their file together, so that each of them may end by itself."""
-    _Together.working = False
+    """Take note that ranks have left their file together, so that each of them may end by itself."""
+    _OneFile.working = False
 
 
 def end_all(code: int) -> None:
@@ -134,7 +134,7 @@ def end_all(code: int) -> None:
 
     Nothing is closed before: closing is something that ranks do together, and the others won't.
     """
-    if not _Together.working:
+    if not _OneFile.working:
         return
     from mpi4py import MPI
 
@@ -154,7 +154,7 @@ def end_all_at_exit(waited_for: Callable[[], bool]) -> None:
 
     def end() -> None:
         if waited_for():
-            _Together.working = True
+            _OneFile.working = True
             end_all(1)
 
     atexit.register(end)
@@ -173,7 +173,7 @@ def end_all_before_start(code: int) -> None:
 
 
 def launched_rank() -> int:
-    """The number of this rank as a launcher has told it, found without importing MPI; 0 without one."""
+    """Return the number of this rank as a launcher has told it, found without importing MPI; 0 without one."""
     numbers = (os.environ.get(variable, "") for variable in _LAUNCHED_RANK)
     return next((int(number) for number in numbers if number.isdigit()), 0)
 
@@ -210,7 +210,10 @@ def check_launch(ranks: int) -> None:
 
 
 def on_first_rank(comm: Intracomm, function: Callable[[], T]) -> T:
-    """What a call gives on rank 0, for all ranks. Collective. Raises what it raises, elsewhere `OnFirstRank`."""
+    """Make a call on rank 0, and return its value on all ranks. Collective.
+
+    Raises what it raises, on other ranks `OnFirstRank`.
+    """
     if comm.Get_rank() == 0:
         try:
             value = function()

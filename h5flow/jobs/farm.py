@@ -20,7 +20,8 @@ from h5flow.jobs.inputs import Task, tasks_of
 from h5flow.jobs.job import launched, run_workflows
 from h5flow.jobs.outcomes import Ledger, Outcome, Stop
 from h5flow.jobs.rank_queue import Dealer, Group, RankQueue
-from h5flow.ranks.leaving import OtherRankFailed, part, parties
+from h5flow.ranks import leaving
+from h5flow.ranks.leaving import OtherRankFailed
 from h5flow.runtime.failure_report import line, traceback_of
 from h5flow.runtime.steps import Done
 from h5flow.runtime.stopping import Stopped, handled_anyway, handling
@@ -350,10 +351,9 @@ class _Worker:
     def _given_up(self, group: Group, task: Task, error: BaseException) -> str:
         """Why a file has failed, when all ranks of the group have let go of it. Raises `GroupFailed` if they can't."""
         alone = None if isinstance(error, OtherRankFailed | mpi.OnFirstRank) else line(error)
-        for party in parties:
-            party.tell(line(error))
+        leaving.tell(line(error))
         each = group.failed(alone, PATIENCE)
-        if each is None or not part(PATIENCE):
+        if each is None or not leaving.part(PATIENCE):
             if not group.leads:
                 time.sleep(_LET_FIRST_RANK_SPEAK)
             raise GroupFailed(

@@ -11,8 +11,7 @@ from typing import Any
 
 from h5flow.ranks.member import Member
 from h5flow.ranks.messages import Outcome
-from h5flow.ranks.moments import Moment
-from h5flow.ranks.rounds import Key, OutOfOrder, Round
+from h5flow.ranks.rounds import Key, OutOfOrder, Round, RunMoment
 
 
 class Applying:
@@ -62,7 +61,7 @@ class Applying:
         """Return the calls that nobody waits for and that have no outcome yet."""
         return list(self._later)
 
-    def expected_by(self, moment: Moment, keys: Iterable[Key]) -> list[Key]:
+    def expected_by(self, moment: RunMoment, keys: Iterable[Key]) -> list[Key]:
         """Return those of some calls that have no outcome yet, and were made at a moment or before."""
         return [key for key in keys if key in self._later and key[1][0] <= moment]
 

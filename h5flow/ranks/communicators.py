@@ -20,7 +20,7 @@ class Duplicates:
         self._idle: list[Intracomm] = []
 
     def take(self) -> Intracomm:
-        """One that nobody has. Collective."""
+        """Return one that nobody has, made where there is none. Collective."""
         if self._idle:
             return self._idle.pop(0)
         made = self._of.Dup()
@@ -30,13 +30,13 @@ class Duplicates:
         return made
 
     def give_back(self, taken: list[Intracomm]) -> None:
-        """Nobody uses these any more."""
+        """Take back duplicates that nobody uses any more, on all ranks alike."""
         # Users may have freed theirs, on all ranks.
         self._idle.extend(comm for comm in taken if comm)
 
 
 def duplicates(comm: Intracomm) -> Duplicates:
-    """Those of a communicator."""
+    """Return the duplicates of a communicator."""
     found = comm.Get_attr(_keyval())
     if isinstance(found, Duplicates):
         return found

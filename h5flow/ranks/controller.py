@@ -36,7 +36,7 @@ from h5flow.ranks.messages import (
     pickled_resource,
     resource_of,
 )
-from h5flow.ranks.rounds import OutOfOrder, Progress, Resource, Rounds
+from h5flow.ranks.rounds import OutOfOrder, Progress, Rounds
 
 #: How often (seconds) is looked for ranks that others wait for.
 LOOK_FOR_STALLS = 0.5
@@ -48,7 +48,7 @@ Posted = tuple[int, FromController]
 class _Collection(msgspec.Struct):
     """What a rank wants to have from all of them: those that haven't answered yet, and the answers."""
 
-    resource: Resource
+    resource: Pickled
     request: Pickled
     #: The ranks that haven't reported yet, or not answered.
     missing: set[int]
@@ -109,7 +109,7 @@ class Controller:
 
     def late(self, names: Sequence[str]) -> list[str]:
         """Say for each rank that others wait for what it hasn't done; `names` are those of the components."""
-        wanted = {rank: each.resource for each in self._collections.values() for rank in each.missing}
+        wanted = {rank: resource_of(each.resource) for each in self._collections.values() for rank in each.missing}
         rows = [f"rank {rank} to send what it has written to {wanted[rank]}" for rank in sorted(wanted)]
         return [*self._rounds.late(names), *rows]
 
@@ -148,6 +148,8 @@ class Controller:
         for closed in self._rounds.close():
             message = Closed(pickled_resource(closed.resource), closed.place, list(closed.calls))
             posted += [(rank, message) for rank in range(self._size)]
+        if len(self._asked) == self._size:
+            return posted
         for _, _, missing in self._rounds.waiting():
             for rank in missing:
                 if rank not in self._asked:
@@ -159,7 +161,7 @@ class Controller:
 
     def _collect(self, token: Token, message: Collect) -> list[Posted]:
         everybody = range(self._size)
-        self._collections[token] = _Collection(resource_of(message.resource), message.request, set(everybody))
+        self._collections[token] = _Collection(message.resource, message.request, set(everybody))
         return [(rank, Report(token)) for rank in everybody]
 
     def _note_report(self, rank: int, token: Token) -> list[Posted]:
@@ -169,7 +171,7 @@ class Controller:
             return []
         everybody = range(self._size)
         collection.missing, collection.delivering = set(everybody), True
-        return [(each, Deliver(token, collection.request)) for each in everybody]
+        return [(each, Deliver(token, collection.resource, collection.request)) for each in everybody]
 
     def _note_answer(self, rank: int, message: Delivered) -> list[Posted]:
         collection = self._collections[message.token]
@@ -184,7 +186,7 @@ class Controller:
     # those that are late, and those that have failed
 
     def _waiting(self) -> Iterator[object]:
-        """What is waited for, with the ranks that have to do something for it."""
+        """Give what is waited for, each with the ranks that have to do something for it."""
         yield from self._rounds.waiting()
         for token, collection in self._collections.items():
             yield token, collection.delivering, sorted(collection.missing)

@@ -7,18 +7,16 @@ What ranks call for is decided by the controller on rank 0 (`controller`), and a
 from __future__ import annotations
 
 import itertools
-import pickle
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from h5flow.errors import H5FlowError
 from h5flow.ranks.dispatcher import Dispatcher
 from h5flow.ranks.member import Member
 from h5flow.ranks.messages import Collect, Failed, Join, Wait, pickled, pickled_resource, unpickled
-from h5flow.ranks.moments import LOOP, Moment
+from h5flow.ranks.moments import LOOP
 from h5flow.ranks.own_progress import OwnProgress
-from h5flow.ranks.rounds import ASKING, DECISION, Key, Place, Resource
+from h5flow.ranks.rounds import ASKING, DECISION, Key, Place, Resource, RunMoment
 from h5flow.ranks.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -79,13 +77,13 @@ class Coordination:
     def join_unasked(self, resource: Resource, call: Any) -> Any:
         """Make a call as `join` where the generator shall not be asked, with the ranks that don't ask theirs either."""
         number = self._progress.next_slice(self._at_work())
-        return self._join((resource, (Moment(LOOP, number, ASKING), 0)), call, None)
+        return self._join((resource, (RunMoment(LOOP, number, ASKING), 0)), call, None)
 
     def join_undecided(self, resource: Resource, call: Any) -> Any:
         """Make a call as `join` where the generator has no slice, with the ranks that have none either."""
         number = self._progress.next_slice(self._at_work())
         self._progress.finish_generator(number)
-        outcome = self._join((resource, (Moment(LOOP, number, DECISION), 0)), call, None)
+        outcome = self._join((resource, (RunMoment(LOOP, number, DECISION), 0)), call, None)
         self._progress.decide(number)
         self._has_moved()
         return outcome
@@ -122,10 +120,10 @@ class Coordination:
         rank of those raises that can't answer. `resource` is what it is about.
         """
         self._member.components.before_waiting()
-        number, collected = next(self._collections), self._dispatcher.collected
+        number = next(self._collections)
         self._dispatcher.tell(Collect(number, pickled_resource(resource), pickled(request)))
-        self._waiting.until(lambda: number in collected)
-        return [unpickled(answer).result() for answer in collected.pop(number)]
+        self._waiting.until(lambda: self._dispatcher.has_collected(number))
+        return [unpickled(answer).result() for answer in self._dispatcher.take_collected(number)]
 
     def _at_work(self) -> tuple[int, int] | None:
         return self._member.components.at_work()
@@ -151,20 +149,5 @@ class Coordination:
         self._dispatcher.tell(Failed(why))
 
     def close(self, patience: float | None = None) -> bool:
-        """End, when all ranks do; the communicator is freed. Collective. Says whether it has, in so many seconds."""
+        """End when all ranks do, and free the communicator; says whether it has, in so many seconds. Collective."""
         return self._dispatcher.close(patience)
-
-
-def packed(arguments: Any) -> bytes | None:
-    """Pickle the arguments of a call so that they can be sent; returns `None` if they can't."""
-    try:
-        return pickle.dumps(arguments)
-    except (TypeError, AttributeError, pickle.PicklingError):
-        return None
-
-
-def unpacked(arguments: bytes | None, name: str) -> Any:
-    """Return the arguments of a call that another rank has made. Raises `H5FlowError` if they couldn't be sent."""
-    if arguments is None:
-        raise H5FlowError(f"{name} was called with what can't be sent to other ranks: call it on all of them")
-    return pickle.loads(arguments)

@@ -1,4 +1,4 @@
-"""Messages that arrive at a rank, handed to those whom they are for, and what they answer sent back."""
+"""Hands messages that arrive at a rank to those whom they are for, and sends what they answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from h5flow.ranks.messages import (
     Report,
     Reported,
     ToController,
-    Token,
     pickled,
     resource_of,
     unpickled,
@@ -49,11 +48,11 @@ _OWNER = 0
 
 
 class Dispatcher:
-    """The end of the line at this rank: a courier brings messages, an executor does what takes long or waits.
+    """Brings a rank what others send it; what may take long, or wait for other ranks, is done by the executor's thread.
 
-    It decides nothing: on rank 0 that is for the controller, everywhere the file and its components do what there is
-    to do. Nothing that the courier calls waits for other ranks, and only what is asked of the owner waits for the lock
-    of the file: no thread waits for other ranks with it.
+    It decides nothing: that is for the controller, on rank 0, and what there is to do is done by the file and its
+    components. Nothing that the courier calls waits for other ranks, and it waits for the lock of the file only to do
+    what the owner is asked for. That ends, since no thread waits for other ranks with the lock.
     """
 
     def __init__(self, comm: Intracomm, member: Member, progress: OwnProgress, waiting: Waiting) -> None:
@@ -66,7 +65,7 @@ class Dispatcher:
         self._executor = Executor(self.give_up)
         self.applying = Applying(self._rank, waiting.changed, member, self._executor.submit)
         #: The answers of all ranks, by the number of the collection.
-        self.collected: dict[int, list[Pickled]] = {}
+        self._collected: dict[int, list[Pickled]] = {}
         self.owner = OwnerLink(
             lambda message: self._post(_OWNER, message), lambda: self._courier.backlog, waiting.check
         )
@@ -76,6 +75,14 @@ class Dispatcher:
     def tell(self, message: ToController) -> None:
         """Tell the controller something."""
         self._post(0, message)
+
+    def has_collected(self, number: int) -> bool:
+        """Say whether the answers of a collection have come."""
+        return number in self._collected
+
+    def take_collected(self, number: int) -> list[Pickled]:
+        """Return the answers of a collection, by rank, once."""
+        return self._collected.pop(number)
 
     def wake(self) -> None:
         """Have others be told how far this rank is, if they want to know it."""
@@ -88,7 +95,7 @@ class Dispatcher:
         self._waiting.give_up(error)
 
     def close(self, patience: float | None) -> bool:
-        """End, when all ranks do; the communicator is freed. Collective. Says whether it has, in so many seconds."""
+        """End when all ranks do, and free the communicator; says whether it has, in so many seconds. Collective."""
         if not (self._courier.close(patience) and self._executor.close(patience)):
             return False
         self._comm.Free()
@@ -120,10 +127,10 @@ class Dispatcher:
             case Report(token):
                 # What this rank has called for before has been sent before, so the controller gets it before.
                 self.tell(Reported(token))
-            case Deliver(token, request):
-                self._executor.submit(functools.partial(self._deliver, token, request))
+            case Deliver():
+                self._executor.submit(functools.partial(self._deliver, message))
             case Collected(number, answers):
-                self.collected[number] = answers
+                self._collected[number] = answers
                 self._waiting.leave_news()
             case Refused(resource, place, why):
                 error = OutOfOrder(why)
@@ -173,15 +180,15 @@ class Dispatcher:
 
     # what the executor calls
 
-    def _deliver(self, token: Token, request: Pickled) -> None:
+    def _deliver(self, wanted: Deliver) -> None:
         """Answer what a rank asks of all, after the rounds that are closed."""
         with self._waiting.changed:
             if not self.applying.apply_all(self._waiting.check):
                 # It is this thread that carries out what is submitted by now.
-                self._executor.submit(functools.partial(self._deliver, token, request))
+                self._executor.submit(functools.partial(self._deliver, wanted))
                 return
             try:
-                outcome = Outcome(self._member.deliver(unpickled(request)))
+                outcome = Outcome(self._member.deliver(resource_of(wanted.resource), *unpickled(wanted.request)))
             except Exception as error:  # noqa: BLE001 - it is handed on
                 outcome = Outcome(error=error)
-        self.tell(Delivered(token, pickled(outcome)))
+        self.tell(Delivered(wanted.token, pickled(outcome)))

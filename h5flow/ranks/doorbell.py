@@ -37,7 +37,7 @@ class Doorbell:
         self.everywhere = all(comm.allgather(heard == len(self._ports) == comm.Get_size()))
 
     def _count(self, expected: int) -> int:
-        """How many ring within a short time."""
+        """Count who rings within a short time."""
         heard = 0
         while heard < expected and self._rings(_TRY):
             heard += self._drain()

@@ -16,11 +16,13 @@ class OtherRankFailed(H5FlowError):
     """Another rank has failed at what this one does with it, and has told so."""
 
 
-class Party(Protocol):
-    """What ranks do together."""
+class SharedFile(Protocol):
+    """This rank's part in a file that it shares with others."""
 
-    #: Whether this rank has failed at it.
-    failed: bool
+    @property
+    def failed(self) -> bool:
+        """Whether this rank has failed, and others may wait for it."""
+        ...
 
     def tell(self, why: str) -> None:
         """Tell the other ranks that this one has failed."""
@@ -31,17 +33,32 @@ class Party(Protocol):
         ...
 
 
-#: What this rank does with others now.
-parties: list[Party] = []
+_shared: list[SharedFile] = []
+
+
+def begin(file: SharedFile) -> None:
+    """Take note that this rank shares a file from now on."""
+    _shared.append(file)
+
+
+def end(file: SharedFile) -> None:
+    """Take note that ranks have let go of a file, all in order."""
+    _shared.remove(file)
 
 
 def is_waited_for() -> bool:
-    """Whether this rank has failed at something, and hasn't parted from the others."""
-    return any(party.failed for party in parties)
+    """Say whether this rank has failed at a file, and hasn't parted from those that it shares it with."""
+    return any(file.failed for file in _shared)
+
+
+def tell(why: str) -> None:
+    """Tell the other ranks that this one has failed, at whatever files it shares with them."""
+    for file in _shared:
+        file.tell(why)
 
 
 def part(patience: float) -> bool:
-    """Let go of everything that ranks do together; says whether that has worked. Collective."""
-    left = [party.part(patience) for party in parties]
-    parties.clear()
+    """Let go of all that ranks share; says whether that has worked, each in so many seconds. Collective."""
+    left = [file.part(patience) for file in _shared]
+    _shared.clear()
     return all(left)

@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from h5flow.ranks.moments import Moment
-    from h5flow.ranks.rounds import Round
+    from h5flow.ranks.rounds import Resource, Round, RunMoment
 
 #: Gives, for each rank that others wait for, in words what it hasn't done, from the names of the components.
 Late = Callable[[Sequence[str]], list[str]]
@@ -25,7 +24,7 @@ class Components(Protocol):
         """Hand on what is finished, since the calling thread is going to wait for other ranks; may raise."""
         ...
 
-    def acting_at(self, moment: Moment) -> AbstractContextManager[object]:
+    def acting_at(self, moment: RunMoment) -> AbstractContextManager[object]:
         """Have the calling thread act for the component of a moment, for the duration of the block."""
         ...
 
@@ -40,7 +39,7 @@ class NoComponents:
     def before_waiting(self) -> None:
         """Do nothing: nobody has anything to hand on."""
 
-    def acting_at(self, _moment: Moment) -> AbstractContextManager[object]:
+    def acting_at(self, _moment: RunMoment) -> AbstractContextManager[object]:
         """Do nothing: nobody is told who acts."""
         return nullcontext()
 
@@ -78,8 +77,8 @@ class Member(Protocol):
         """Do what the owner of the file is asked for; the result is sent back where one is awaited."""
         ...
 
-    def deliver(self, request: tuple[Any, ...]) -> Any:
-        """Do what each rank is asked for, after all that has been agreed on before."""
+    def deliver(self, resource: Resource, *request: Any) -> Any:
+        """Do what each rank is asked for about a resource, after all that has been agreed on before."""
         ...
 
     def stalled(self, seconds: float, late: Late) -> None:

@@ -118,6 +118,7 @@ class Deliver(_Message, frozen=True, tag=15):
     """The receiver shall answer, when it has applied the rounds that it was told of before."""
 
     token: Token
+    resource: Pickled
     request: Pickled
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from h5flow.ranks.moments import LOOP, Moment
-from h5flow.ranks.rounds import Place, Progress, Resource
+from h5flow.ranks.moments import LOOP
+from h5flow.ranks.rounds import Place, Progress, Resource, RunMoment
 
 #: A slice, and the position of the component that is at work on it.
 AtWork = tuple[int, int]
@@ -21,7 +21,7 @@ class OwnProgress:
         #: Whether others wait for this rank, and want to be told.
         self.wanted = False
         #: By resource and component: the moment of its last call, and how many there were before it at this moment.
-        self._calls: dict[tuple[Resource, int], tuple[Moment, int]] = {}
+        self._calls: dict[tuple[Resource, int], tuple[RunMoment, int]] = {}
 
     def enter(self, part: int) -> None:
         """Begin the next call of a component's method before or after the loop, or the loop itself."""
@@ -56,11 +56,11 @@ class OwnProgress:
         """Return the number of the slice that the generator is at."""
         return self._now.decided + 1 if at_work is None else at_work[0]
 
-    def moment(self, at_work: AtWork | None) -> Moment:
+    def moment(self, at_work: AtWork | None) -> RunMoment:
         """Return the moment of who calls."""
         if at_work is None:
-            return Moment(self._now.part, self._now.number, 0)
-        return Moment(LOOP, *at_work)
+            return RunMoment(self._now.part, self._now.number, 0)
+        return RunMoment(LOOP, *at_work)
 
     def place(self, resource: Resource, at_work: AtWork | None) -> Place:
         """Return where the next call about a resource belongs."""

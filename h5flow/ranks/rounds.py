@@ -18,21 +18,33 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from h5flow.errors import H5FlowError
-from h5flow.ranks.moments import BEFORE, LOOP, Moment
+from h5flow.ranks.moments import BEFORE, LOOP
+
+
+class RunMoment(NamedTuple):
+    """When a component does something in a run, ordered as sequential mode does it."""
+
+    #: `BEFORE`, `LOOP` or `AFTER`.
+    part: int
+    #: The number of the slice in the loop, of the call outside of it.
+    number: int
+    #: Of the component: 0 the generator, 1 the first stage, and so on.
+    position: int
+
 
 #: In place of a component: whether the generator is asked for a slice of this number, and whether there was one.
 ASKING: Final = -1
 DECISION: Final = 1 << 30
 
-#: What a call is about: any hashable value, which `str` gives in words.
+#: What a call is about: any hashable value, whose text names it.
 Resource = Any
 #: Where a call belongs: its moment, and which one it is of this moment and resource.
-Place = tuple[Moment, int]
+Place = tuple[RunMoment, int]
 #: A round of a resource.
 Key = tuple[Resource, Place]
 
@@ -63,7 +75,7 @@ class Progress(msgspec.Struct, array_like=True):
         """Return the progress as it is now."""
         return Progress(self.part, self.number, list(self.finished), self.asked, self.decided)
 
-    def passed(self, moment: Moment) -> bool:
+    def passed(self, moment: RunMoment) -> bool:
         """Say whether a moment is over."""
         part, number, position = moment
         if part != self.part:
@@ -90,7 +102,7 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """What tells a round from others that are not closed yet."""
+        """Its resource and place, which tell it from other rounds that aren't closed yet."""
         return self.resource, self.place
 
 
@@ -99,7 +111,7 @@ class _Resource(msgspec.Struct):
 
     places: list[Place] = msgspec.field(default_factory=list)
     rounds: dict[Place, dict[int, Any]] = msgspec.field(default_factory=dict)
-    closed: Moment | None = None
+    closed: RunMoment | None = None
     #: By rank and component: its last call. Components run at a time, and each makes its own calls in order.
     last: dict[tuple[int, int], Place] = msgspec.field(default_factory=dict)
     #: The components that use the resource during the loop, on any rank.
@@ -114,7 +126,7 @@ class Rounds:
         self._progress = [Progress() for _ in range(size)]
         self._resources: dict[Resource, _Resource] = {}
         #: By moment: where each rank waits.
-        self._waiting: dict[Moment, dict[int, Key]] = {}
+        self._waiting: dict[RunMoment, dict[int, Key]] = {}
 
     def join(self, rank: int, resource: Resource, place: Place, call: Any, waits: bool = True) -> None:
         """Take a call of a rank, which waits for its outcome or goes on. Raises `OutOfOrder`."""
@@ -148,7 +160,7 @@ class Rounds:
     def close(self) -> Iterator[Round]:
         """Give the rounds that are complete, in order, each once."""
         for resource, known in self._resources.items():
-            while known.places and not self._missing(known, known.places[0]):
+            while known.places and self._is_complete(known, known.places[0]):
                 place = known.places[0]
                 yield self._closed(resource, place, list(known.rounds[place]))
         for moment in sorted(self._waiting):
@@ -159,7 +171,7 @@ class Rounds:
                 lowest = min(waiting)
                 resource, place = waiting[lowest]
                 known = self._resources[resource]
-                if known.places[0][0] == moment and not self._may_come_first(known, moment):
+                if known.places[0][0] == moment and next(self._may_come_first(known, moment), None) is None:
                     yield self._closed(resource, place, [lowest])
 
     def _closed(self, resource: Resource, place: Place, ranks: list[int]) -> Round:
@@ -182,10 +194,22 @@ class Rounds:
     def waiting(self) -> list[tuple[Resource, Place, list[int]]]:
         """Return the first round of each resource that isn't complete, and the ranks that it waits for."""
         return [
-            (resource, known.places[0], self._missing(known, known.places[0]))
+            (resource, known.places[0], self._awaited(known, known.places[0]))
             for resource, known in self._resources.items()
             if known.places
         ]
+
+    def _awaited(self, known: _Resource, place: Place) -> list[int]:
+        """Return the ranks that have to do something for a round.
+
+        Where all that may still join it wait in other rounds of its moment, those that are at the moment and don't wait
+        decide whether the lowest is answered by itself.
+        """
+        missing, waiting = sorted(set(self._missing(known, place))), self._waiting.get(place[0], {})
+        if not all(rank in waiting for rank in missing):
+            return missing
+        behind = [rank for rank, progress in enumerate(self._progress) if not progress.passed(place[0])]
+        return [rank for rank in behind if rank not in waiting] or missing
 
     def late(self, names: Sequence[str]) -> list[str]:
         """Say for each rank that others wait for what it hasn't finished; `names` are those of the components."""
@@ -195,7 +219,7 @@ class Rounds:
                 found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {resource}")
         return [found[rank] for rank in sorted(found)]
 
-    def _unfinished(self, rank: int, moment: Moment, names: Sequence[str]) -> str:
+    def _unfinished(self, rank: int, moment: RunMoment, names: Sequence[str]) -> str:
         part, number, position = moment
         if part != LOOP:
             return f"to finish {'init' if part == BEFORE else 'finish'} of its components"
@@ -211,7 +235,7 @@ class Rounds:
             assert known.places == sorted(known.rounds), f"places of {resource} are {known.places}"
             assert all(known.rounds.values()), f"a round of {resource} that nobody has joined"
             for place in known.places[:1]:
-                assert self._missing(known, place), f"the round of {resource} at {place} is complete"
+                assert not self._is_complete(known, place), f"the round of {resource} at {place} is complete"
         for moment, waiting in self._waiting.items():
             assert waiting, f"nobody waits at {moment}"
             for rank, (resource, place) in waiting.items():
@@ -219,23 +243,26 @@ class Rounds:
                 joined = self._resources[resource].rounds.get(place, {})
                 assert rank in joined, f"rank {rank} waits for a call that it hasn't made"
 
-    def _missing(self, known: _Resource, place: Place) -> list[int]:
-        """Return the ranks that may still join the round, or one before it."""
-        joined, moment = known.rounds[place], place[0]
-        missing = {
-            rank
-            for rank, progress in enumerate(self._progress)
-            # A component that has made a later call won't make this one, which may have been answered for it alone.
-            if rank not in joined and not progress.passed(moment) and known.last.get((rank, moment[2]), place) <= place
-        }
-        return sorted(missing | self._may_come_first(known, moment))
+    def _is_complete(self, known: _Resource, place: Place) -> bool:
+        return next(self._missing(known, place), None) is None
 
-    def _may_come_first(self, known: _Resource, moment: Moment) -> set[int]:
-        """Return the ranks that may still use a resource before a moment: components behind it, on the slice before."""
+    def _missing(self, known: _Resource, place: Place) -> Iterator[int]:
+        """Give the ranks that may still join the round, or one before it; some of them twice."""
+        joined, moment = known.rounds[place], place[0]
+        if len(joined) < self._size:
+            for rank, progress in enumerate(self._progress):
+                # A component that has made a later call won't make this one, which may have been answered for it alone.
+                if rank in joined or known.last.get((rank, moment[2]), place) > place:
+                    continue
+                if not progress.passed(moment):
+                    yield rank
+        yield from self._may_come_first(known, moment)
+
+    def _may_come_first(self, known: _Resource, moment: RunMoment) -> Iterator[int]:
+        """Give the ranks that may still use a resource before a moment: components behind it, on the slice before."""
         part, number, position = moment
         behind = [later for later in known.users if later > position] if part == LOOP and number else []
-        return {
-            rank
-            for rank, progress in enumerate(self._progress)
-            if not all(progress.done_with(number - 1, later) for later in behind)
-        }
+        if behind:
+            for rank, progress in enumerate(self._progress):
+                if not all(progress.done_with(number - 1, later) for later in behind):
+                    yield rank

@@ -1,4 +1,4 @@
-"""Telling of ranks that others wait for, and ending all of them where that takes too long."""
+"""Tells of ranks that others wait for, and ends all of them where that takes too long."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from h5flow.telemetry.events import CollectiveStalled
 
 
 class StallWatch:
-    """Tells what the same ranks have been waited for `warning` seconds, and ends all of them after `abort`.
+    """Tells of ranks that have been waited for `warning` seconds, and again each time; ends all ranks after `abort`.
 
-    `names` are those of the components. As it is made without arguments nobody is told.
+    `names` are those of the components. Made without arguments it tells nothing.
     """
 
     def __init__(self, names: Sequence[str] = (), warning: float = math.inf, abort: float | None = None) -> None:
@@ -25,7 +25,7 @@ class StallWatch:
         self._warned = 0.0
 
     def note(self, seconds: float, late: Late) -> None:
-        """Take note that it has been so long up to now."""
+        """Take note for how long the same ranks have been waited for; called on rank 0, every now and then."""
         if seconds < self._warned:
             self._warned = 0.0
         if self._abort is not None and seconds > self._abort:

@@ -51,7 +51,7 @@ class Waiting:
         return True
 
     def pass_on_soon(self, first: Callable[[], None]) -> bool:
-        """As `pass_on_news`, doing something `first`, where nobody has the lock; says whether there is news still."""
+        """Do `first` and wake all that wait if there is news and nobody has the lock; says whether news is left."""
         if self._news and self.changed.acquire(blocking=False):
             try:
                 self._news = False

@@ -6,11 +6,10 @@ import contextvars
 import inspect
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from h5flow.data.file.ranks import FileRanks
-from h5flow.ranks.member import NoComponents
 from h5flow.runtime.components import ENDED, Generator, awaited_slice
 from h5flow.runtime.failure import locate
 from h5flow.runtime.hazards import Moment
@@ -21,8 +20,8 @@ from h5flow.runtime.stopping import StopRequest
 from h5flow.runtime.tracing import Scene, entered
 
 
-class OneAtWork(NoComponents):
-    """The one component that is at work, on whatever threads of its own, as other ranks have to know it."""
+class OneAtWork:
+    """The one component that is at work, on whatever threads of its own: the `Components` that ranks know of."""
 
     def __init__(self) -> None:
         self._moment: Moment | None = None
@@ -38,6 +37,13 @@ class OneAtWork(NoComponents):
     def at_work(self) -> Moment | None:
         """Return the slice and the position of the component that is at work, `None` outside the loop."""
         return self._moment
+
+    def before_waiting(self) -> None:
+        """Do nothing: nothing is finished that could be handed on."""
+
+    def acting_at(self, _moment: object) -> AbstractContextManager[object]:
+        """Do nothing: nobody is told who acts."""
+        return nullcontext()
 
 
 class _Turns:

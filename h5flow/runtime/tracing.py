@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -20,9 +20,11 @@ from h5flow.data.access.observer import Rows
 from h5flow.data.resource import Resource
 from h5flow.errors import H5FlowError
 from h5flow.ranks.moments import LOOP
-from h5flow.ranks.moments import Moment as MomentOfRun
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
 from h5flow.telemetry.journal import Acting
+
+if TYPE_CHECKING:
+    from h5flow.ranks.rounds import RunMoment
 
 # Sorting more row numbers than these would cost more than it is worth to know them exactly.
 _FEW = 1024
@@ -328,7 +330,7 @@ class Tracer:
         if acting.before_waiting is not None:
             acting.before_waiting()
 
-    def acting_at(self, moment: MomentOfRun) -> AbstractContextManager[Scene]:
+    def acting_at(self, moment: RunMoment) -> AbstractContextManager[Scene]:
         """Have the calling thread act for a component, for what another rank has it do at a moment."""
         part, number, position = moment
         return entered(Scene(position, (number, position) if part == LOOP else None))

@@ -72,8 +72,7 @@ def by_h5flow(source, out, storage, slices, seconds):
     started, worked = time.perf_counter(), time.process_time()
     manager.run()
     elapsed, worked = time.perf_counter() - started, time.process_time() - worked
-    ranks = manager.data_manager.ranks
-    waited = 0.0 if ranks is None else ranks.coordination.waited.get(1, 0.0)
+    waited = manager.data_manager.data_file.ranks.waited.get(1, 0.0)
     manager.finish()
     return elapsed, worked, waited
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from h5flow.ranks.applying import Applying
-from h5flow.ranks.moments import LOOP, Moment
-from h5flow.ranks.rounds import OutOfOrder, Round
+from h5flow.ranks.moments import LOOP
+from h5flow.ranks.rounds import OutOfOrder, Round, RunMoment
 
 RANK = 1
 
@@ -54,7 +54,7 @@ class Member:
 
 
 def round_of(resource, number, mine, others=None):
-    return Round(resource, (Moment(LOOP, number, 1), 0), (others, mine))
+    return Round(resource, (RunMoment(LOOP, number, 1), 0), (others, mine))
 
 
 class Arrivals(RuleBasedStateMachine):
@@ -164,12 +164,17 @@ def submitted():
 
 
 @pytest.fixture
-def applying(changed, submitted):
-    return Applying(RANK, changed, Member(), submitted.append)
+def member():
+    return Member()
+
+
+@pytest.fixture
+def applying(changed, member, submitted):
+    return Applying(RANK, changed, member, submitted.append)
 
 
 def test_a_call_that_is_refused_raises_where_it_is_waited_for(applying, changed):
-    place = (Moment(LOOP, 0, 1), 0)
+    place = (RunMoment(LOOP, 0, 1), 0)
     with changed, applying.expecting(("rows", place), None):
         assert not applying.refuse(("rows", place), OutOfOrder("too late"))
         with pytest.raises(OutOfOrder, match="too late"):
@@ -177,16 +182,16 @@ def test_a_call_that_is_refused_raises_where_it_is_waited_for(applying, changed)
 
 
 def test_a_call_that_is_refused_and_that_nobody_waits_for_is_told(applying, changed):
-    place = (Moment(LOOP, 0, 1), 0)
+    place = (RunMoment(LOOP, 0, 1), 0)
     applying.expect_later(("rows", place), lambda _: None)
     assert applying.refuse(("rows", place), OutOfOrder("too late"))
 
 
 def test_calls_of_later_moments_are_not_waited_for(applying):
-    keys = [("rows", (Moment(LOOP, number, 1), 0)) for number in range(3)]
+    keys = [("rows", (RunMoment(LOOP, number, 1), 0)) for number in range(3)]
     for key in keys:
         applying.expect_later(key, lambda _: None)
-    assert applying.expected_by(Moment(LOOP, 1, 1), [*keys, ("others", keys[0][1])]) == keys[:2]
+    assert applying.expected_by(RunMoment(LOOP, 1, 1), [*keys, ("others", keys[0][1])]) == keys[:2]
 
 
 def test_applying_all_waits_for_the_thread_that_has_to_apply_the_first(applying, changed):
@@ -231,3 +236,31 @@ def test_applying_all_lets_what_all_ranks_carry_out_come_first(applying, changed
     carry_out()
     with changed:
         assert applying.apply_all(lambda: None)
+
+
+def test_what_nobody_waits_for_is_applied_after_what_somebody_has_applied(applying, member, changed):
+    mine, after = round_of("rows", 0, "call"), round_of("rows", 1, None)
+    with changed, applying.expecting(mine.key, "own"):
+        applying.arrive(mine)
+        applying.arrive(after)
+        assert applying.has_come(mine.key)
+        applying.outcome(mine.key)
+    assert [key for key, *_ in member.applied] == [mine.key, after.key]
+
+
+def test_what_nobody_waits_for_is_applied_after_what_all_ranks_have_carried_out(applying, member, submitted):
+    first, after = round_of("together", 0, None), round_of("rows", 1, None)
+    applying.arrive(first)
+    applying.arrive(after)
+    applying.see_to_it()
+    (carry_out,) = submitted
+    carry_out()
+    assert [key for key, *_ in member.applied] == [first.key, after.key]
+
+
+def test_what_fails_at_once_on_all_ranks_and_nobody_waits_for_ends_the_executor(applying, submitted):
+    applying.arrive(round_of("together", 0, None, "fails"))
+    applying.see_to_it()
+    (carry_out,) = submitted
+    with pytest.raises(ZeroDivisionError):
+        carry_out()

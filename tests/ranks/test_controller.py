@@ -123,7 +123,8 @@ class Rank:
             case Report(token):
                 self.reports[token] = set(self._made)
                 self._send(Reported(token))
-            case Deliver(token, request):
+            case Deliver(token, resource, request):
+                assert resource_of(resource) == "rows"
                 assert unpickled(request) == ("what", *token)
                 self._send(Delivered(token, pickled((self.number, len(self.applied)))))
             case Collected(number, answers):
@@ -306,7 +307,7 @@ def test_who_has_not_sent_its_rows_is_late():
     assert controller.receive(0, Reported(token)) == []
     assert controller.late([]) == ["rank 1 to send what it has written to 'hits'"]
     out = controller.receive(1, Reported(token))
-    assert out == [(0, Deliver(token, pickled("which"))), (1, Deliver(token, pickled("which")))]
+    assert out == [(rank, Deliver(token, pickled_resource("'hits'"), pickled("which"))) for rank in range(2)]
     assert controller.receive(1, Delivered(token, pickled("b"))) == []
     assert controller.late([]) == ["rank 0 to send what it has written to 'hits'"]
     assert controller.receive(0, Delivered(token, pickled("a"))) == [(1, Collected(5, [pickled("a"), pickled("b")]))]

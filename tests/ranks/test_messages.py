@@ -9,10 +9,10 @@ import pytest
 
 from h5flow.ranks import messages
 from h5flow.ranks.messages import decoded, encoded, pickled, pickled_resource, resource_of, unpickled
-from h5flow.ranks.moments import LOOP, Moment
-from h5flow.ranks.rounds import OutOfOrder, Progress
+from h5flow.ranks.moments import LOOP
+from h5flow.ranks.rounds import OutOfOrder, Progress, RunMoment
 
-PLACE = (Moment(LOOP, 3, 1), 2)
+PLACE = (RunMoment(LOOP, 3, 1), 2)
 CALL = pickled((3, {"a": [1.5, None]}))
 SENT = [
     messages.Join(pickled_resource("/hits/data"), PLACE, CALL, True, Progress(LOOP, 0, [3, 2], 4, 3)),
@@ -26,7 +26,7 @@ SENT = [
     messages.Refused(pickled_resource("/hits/data"), PLACE, "too late"),
     messages.ProgressWanted(),
     messages.Report((1, 7)),
-    messages.Deliver((1, 7), CALL),
+    messages.Deliver((1, 7), pickled_resource("/hits/data"), CALL),
     messages.Collected(7, [CALL, CALL]),
     messages.RankFailed("ZeroDivisionError: …"),
     messages.Do(("write", "/hits/data", 3, (1, 2))),
@@ -52,8 +52,8 @@ def test_there_is_no_other_kind():
 
 def test_a_moment_stays_one_and_can_be_compared():
     place = sent(SENT[0]).place
-    assert (type(place[0]), place) == (Moment, PLACE)
-    assert place[0] < Moment(LOOP, 3, 2)
+    assert (type(place[0]), place) == (RunMoment, PLACE)
+    assert place[0] < RunMoment(LOOP, 3, 2)
 
 
 def test_rows():

@@ -100,6 +100,22 @@ def test_a_call_that_a_rank_skips_is_answered_when_it_has_passed_the_moment():
     assert rounds.waiting() == []
 
 
+def test_ranks_in_different_rounds_wait_for_who_has_not_passed_their_moment():
+    """It has joined both rounds, and may wait in either."""
+    rounds = Rounds(3)
+    moment = (LOOP, 0, 1)
+    place = (moment, 0)
+    rounds.join(0, "A", place, 1)
+    rounds.join(1, "B", place, 2)
+    for resource in "AB":
+        rounds.join(2, resource, place, 3, waits=False)
+    assert list(rounds.close()) == []
+    assert rounds.waiting() == [("A", place, [2]), ("B", place, [2])]
+    assert rounds.late(["generator", "stage"]) == ["rank 2 to finish generator on slice number 0, for A"]
+    rounds.proceed(2, Progress(LOOP, 0, [0, 0]))
+    assert [(made.resource, made.calls) for made in rounds.close()] == [("A", (1, None, None))]
+
+
 def test_a_component_behind_that_uses_the_dataset_on_the_slice_before_comes_first():
     rounds = Rounds(2)
     first, second = ((LOOP, 0, 2), 0), ((LOOP, 1, 1), 0)

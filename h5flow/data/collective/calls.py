@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any, ClassVar
 
 import msgspec
 
 from h5flow.data.file.changes import Change, SetAttributes
 from h5flow.data.resource import Resource
-from h5flow.ranks.coordination import packed, unpacked
+from h5flow.errors import H5FlowError
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -30,11 +31,11 @@ class ChangeStructure(Call, frozen=True):
     @classmethod
     def of(cls, change: Change) -> ChangeStructure:
         """The call for a change."""
-        return cls(change.CALL, packed(change), isinstance(change, SetAttributes))
+        return cls(change.CALL, _packed(change), isinstance(change, SetAttributes))
 
     def change(self) -> Change:
         """The change. Raises `H5FlowError` if it couldn't be sent."""
-        change: Change = unpacked(self.pack, self.name)
+        change: Change = _unpacked(self.pack, self.name)
         return change
 
 
@@ -83,3 +84,18 @@ class Reserve(Call, frozen=True):
 def made(calls: tuple[Any, ...]) -> list[Any]:
     """The calls of those ranks that have made one."""
     return [call for call in calls if call is not None]
+
+
+def _packed(arguments: Any) -> bytes | None:
+    """Pickle the arguments of a call so that they can be sent; returns `None` if they can't."""
+    try:
+        return pickle.dumps(arguments)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        return None
+
+
+def _unpacked(arguments: bytes | None, name: str) -> Any:
+    """Return the arguments of a call that another rank has made. Raises `H5FlowError` if they couldn't be sent."""
+    if arguments is None:
+        raise H5FlowError(f"{name} was called with what can't be sent to other ranks: call it on all of them")
+    return pickle.loads(arguments)

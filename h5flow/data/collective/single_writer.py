@@ -31,12 +31,13 @@ from h5flow.data.file.output_file import OutputFile
 from h5flow.data.layout import lies_in
 from h5flow.data.references.reference import Reference
 from h5flow.data.references.tables import RegionTable
+from h5flow.data.resource import Resource
 from h5flow.data.storage import SerialStorage, Storage, object_references
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile
+from h5flow.ranks import leaving
 from h5flow.ranks.communicators import duplicates
 from h5flow.ranks.coordination import Coordination
-from h5flow.ranks.leaving import is_waited_for, parties
 from h5flow.ranks.member import Components, Late, NoComponents
 from h5flow.ranks.rounds import Round
 from h5flow.ranks.stall_watch import StallWatch
@@ -70,7 +71,7 @@ class SingleWriterRanks:
         self._taken: list[Intracomm] = []
         self._original: str | None = None
         self.failed = False
-        parties.append(self)
+        leaving.begin(self)
         self._strict = False
         self._told: set[tuple[str, str]] = set()
         #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
@@ -170,7 +171,7 @@ class SingleWriterRanks:
     def fail(self) -> None:
         """This rank has failed. If it doesn't part from the others, they end when its process does."""
         self.failed = True
-        mpi.end_all_at_exit(is_waited_for)
+        mpi.end_all_at_exit(leaving.is_waited_for)
 
     def tell(self, why: str) -> None:
         """Tell the other ranks that this one has failed: whoever waits for any gets an error."""
@@ -190,7 +191,7 @@ class SingleWriterRanks:
 
     def end(self) -> None:
         """Nothing is done together any more. Collective."""
-        parties.remove(self)
+        leaving.end(self)
         self.coordination.close()
         self.comm.Free()
         self._duplicates.give_back(self._taken)
@@ -249,7 +250,7 @@ class SingleWriterRanks:
 
     def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
         """Have this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
-        written = self.coordination.collect(rows.resource, rows.path, start, stop)
+        written = self.coordination.collect(rows.resource, start, stop)
         stored = rows.stored
         if isinstance(stored, RankDataset):
             stored.others_have_written(stop, [part for parts in written for part in parts])
@@ -359,13 +360,12 @@ class SingleWriterRanks:
         stops = [call.stop for call in closed.calls if isinstance(call, Reserve)]
         return rows, counts, max([rows.length + sum(counts), *stops])
 
-    def deliver(self, request: tuple[Any, ...]) -> list[tuple[int, int]]:
+    def deliver(self, resource: Resource, start: int, stop: int) -> list[tuple[int, int]]:
         """Have other ranks be able to read what this one has written to rows; the lock is held.
 
         Returns which of them it has written, where they have to be told.
         """
-        path, start, stop = request
-        rows = self.file.catalog.paged(path)
+        rows = self.file.catalog.paged(resource.path)
         if rows is None or not isinstance(rows.stored, RankDataset):
             return []  # of what the owner has others get the pages
         rows.flush()
