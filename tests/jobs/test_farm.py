@@ -13,12 +13,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support.comparing import content
-from support.mpiexec import launcher, send_signal
 
 from h5flow.errors import UsageError
 from h5flow.jobs.inputs import Task, are_several, tasks_of
 from h5flow.jobs.rank_queue import Dealer
+from support.comparing import content
+from support.mpiexec import launcher, send_signal
 
 PARTS = '''
 import logging, os, signal, sys, time
