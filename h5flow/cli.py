@@ -53,13 +53,33 @@ The output is written as OUT.h5.partial and gets its name when the run is comple
 Exit codes: 0 done, 1 the workflow failed, 2 wrong usage or wrong workflow file."""
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal.
+
+    How wide that is, argparse asks shutil, whenever an argument is added; its import takes as long as the parsing.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    given = os.environ.get("COLUMNS", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Run HDF5 workflows, one after the other, on one output file.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     result.add_argument(_WORKFLOWS_FOLLOW, action="store_true", help=argparse.SUPPRESS)
     result.add_argument("workflows", nargs="*", metavar="WORKFLOW.yaml", help="workflow files, in order")

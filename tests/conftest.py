@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from h5flow.core import h5_flow_manager
-from h5flow.runtime import batches
+from h5flow.runtime import batches, overlapping
 from support import browser, mpiexec
 from support.folders import Folder, everything_in
 from support.logs_of_runs import PARTS, WORKFLOW, Told, parsed
@@ -68,8 +67,8 @@ def cheap_modes(request, tmp_path, monkeypatch):
     What is done on the loop instead of a thread blocks it for every slice. To start a run's threads on a busy machine
     may take that long as well, but happens once.
     """
-    chosen = h5_flow_manager.loop_factory
-    monkeypatch.setattr(h5_flow_manager, "loop_factory", lambda name: debugged(chosen(name) or asyncio.new_event_loop))
+    chosen = overlapping.loop_factory
+    monkeypatch.setattr(overlapping, "loop_factory", lambda name: debugged(chosen(name) or asyncio.new_event_loop))
     with Blocked() as blocked:
         runs = Modes(tmp_path, monkeypatch)
         yield runs

@@ -21,10 +21,10 @@ class Component:
         self.data_manager = cast("H5FlowDataManager", data_manager)
         self.rank: int = getattr(data_manager, "rank", 0)
         self.size: int = getattr(data_manager, "size", 1)
-        ranks = getattr(data_manager, "ranks", None)
-        if ranks is not None:
+        file = getattr(data_manager, "data_file", None)
+        if file is not None and file.ranks.several:
             # One of its own, so that what components do at the same time can't meet.
-            self.comm = ranks.communicator()
+            self.comm = file.ranks.communicator()
 
     @cached_property
     def comm(self) -> Any:

@@ -18,6 +18,7 @@ from h5flow.core.registry import resources
 from h5flow.core.workflow_reporter import Teller
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.file.output_file import OutputFile
+from h5flow.data.resource import Resource
 from h5flow.errors import InvalidReference
 from h5flow.lazy import on_first_use
 from h5flow.mpi import parted
@@ -27,12 +28,11 @@ from h5flow.runtime.component_threads import Crew
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.pipeline import Depths, Pipeline, loop_factory, run_off_loop, run_on_loop
+from h5flow.runtime.pipeline import Depths, Pipeline, run_off_loop
 from h5flow.runtime.randomness import Randomness, RandomnessPerStage
-from h5flow.runtime.sequential import run_slices
 from h5flow.runtime.steps import Done, Step, steps
 from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
-from h5flow.runtime.tracing import Tracer, acting_at
+from h5flow.runtime.tracing import Tracer
 from h5flow.runtime.worker import Worker
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import FileOpened
@@ -104,7 +104,7 @@ class H5FlowManager:
         self._teller = Teller(self.config)
         self._teller.begin()
         labels = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
-        self._hazards = Hazards(labels, layout.data_path(layout.normalise(_source(self.config))))
+        self._hazards = Hazards(labels, Resource("rows", layout.data_path(layout.normalise(_source(self.config)))))
         pipelined = self.config.runtime.mode == "pipelined"
         self._crew = Crew(labels, threads=pipelined)
         resources.clear()
@@ -117,7 +117,7 @@ class H5FlowManager:
             if self._copies_input and input_filename:
                 self.data_manager.start_with_copy_of(input_filename)
             else:
-                self.data_manager.prepare(None, opens=not self._copies_by_itself)
+                self.data_manager.data_file.begin(self._output, None, opens=not self._copies_by_itself)
             emit(
                 FileOpened(
                     path=output_filename,
@@ -131,7 +131,7 @@ class H5FlowManager:
             self.configure_generator(input_filename, self.config, start_position, end_position)
             self.configure_flow(self.config)
             if self._copies_by_itself:
-                self.data_manager.prepare(None)
+                self.data_manager.data_file.begin(self._output, None)
         except BaseException:
             self.abandon()
             raise
@@ -169,22 +169,21 @@ class H5FlowManager:
             storage=_checked(config).runtime.storage,
             source=self._source,
         )
-        self._tracer = Tracer(self._hazards, self.data_manager.lock, self.data_manager.turn)
+        file = self.data_manager.data_file
+        self._tracer = Tracer(self._hazards, file.context.file_changed)
         if self._crew.workers:
-            self.data_manager.observe(self._tracer)
-            self.data_manager.raw_chunks = self.config.runtime.raw_chunks
-            ranks = self.data_manager.ranks
+            file.watch(self._tracer)
+            file.use_raw_chunks(self.config.runtime.raw_chunks)
+            ranks = self._ranks
             if ranks is not None:
                 self._tracer.passed = ranks.coordination.passed
                 self._tracer.asking = ranks.coordination.ask
-                ranks.coordination.at_work = self._tracer.at_work
-                ranks.coordination.before_waiting = self._tracer.before_waiting
-                ranks.coordination.acting_at = acting_at
-        if self.data_manager.ranks is not None:
+                ranks.work_for(self._tracer)
+        if self._ranks is not None:
             runtime = self.config.runtime
             names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
-            self.data_manager.ranks.watch_stalls(names, runtime.stall_warning, runtime.stall_abort)
-            self.data_manager.ranks.strict = runtime.strict
+            self._ranks.watch_stalls(names, runtime.stall_warning, runtime.stall_abort)
+            self._ranks.strict = runtime.strict
         self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
 
     def configure_resources(
@@ -243,7 +242,7 @@ class H5FlowManager:
             loop,
             classname=loop.__name__,
             dset_name=checked.flow.source,
-            data_manager=self._teller.view(self.data_manager.view(label)),
+            data_manager=self._teller.view(self.data_manager.view()),
             **positions,
         )
 
@@ -271,7 +270,7 @@ class H5FlowManager:
         for _, _, begin in self.components():
             begin()
         self._tell_of_ranks()
-        self.data_manager.settle()
+        self.data_manager.data_file.settle()
 
     def _tell_of_ranks(self) -> None:
         """Tell a generator on several ranks that has asked for none of them: each of them makes the same slices."""
@@ -288,6 +287,12 @@ class H5FlowManager:
                 dm.size,
                 dm.size,
             )
+
+    @property
+    def _ranks(self) -> Any:
+        """The ranks that write the file, if there are several."""
+        ranks = self.data_manager.data_file.ranks
+        return ranks if ranks.several else None
 
     def oversights(self) -> list[Oversight]:
         """List what the workflow file says, the run is given or a class defines, and nobody looks at."""
@@ -318,18 +323,17 @@ class H5FlowManager:
         Works in a script, in a thread, and in a notebook, where an event loop is running already. On a first
         SIGINT or SIGTERM the slices in flight are finished, on a second it stops at once; both raise `Stopped`.
         """
-        ranks = self.data_manager.ranks
+        ranks = self._ranks
         keep_records_told()
         try:
             with stopped_by_signals() as stop:
                 if ranks is not None:
-                    ranks.stop = stop.make_elsewhere
+                    ranks.listen_for_stop(stop.make_elsewhere)
                     ranks.coordination.enter(LOOP)
                 if self._crew.workers:
-                    factory = loop_factory(self.config.runtime.loop)
                     pipeline = self._pipeline(stop)
                     with self._teller.loop(pipeline.state, self.slices()):
-                        failure = run_on_loop(pipeline.run, factory)
+                        failure = run_off_loop(lambda: pipeline.run(self.config.runtime.loop))
                     if failure is not None:
                         raise failure
                 else:
@@ -357,12 +361,12 @@ class H5FlowManager:
 
     async def run_async(self) -> None:
         """Run all stages on each slice, on the event loop of the caller."""
-        if self.data_manager.ranks is not None:
-            self.data_manager.ranks.coordination.enter(LOOP)
+        if self._ranks is not None:
+            self._ranks.coordination.enter(LOOP)
         if self._crew.workers:
             pipeline = self._pipeline(StopRequest())
             with self._teller.loop(pipeline.state, self.slices()):
-                failure = await pipeline.run()
+                failure = await pipeline.run_on_callers_loop()
             if failure is not None:
                 self._note_failure()
                 raise failure
@@ -393,6 +397,8 @@ class H5FlowManager:
         return self._teller.state(self.done)
 
     def _run_sequentially(self, stop: StopRequest) -> None:
+        from h5flow.runtime.sequential import run_slices
+
         run_slices(
             self.generator,
             self._generator_where,
@@ -451,26 +457,26 @@ class H5FlowManager:
             self._provenance.end(self.data_manager, done.slices, done.rows, last=self._last)
         self._crew.dismiss()
         self.data_manager.finish()
-        ranks = self.data_manager.ranks
+        ranks = self._ranks
         self._teller.end(self.done, {} if ranks is None else ranks.coordination.waited)
         if self._publishes and first:
             self._output.publish()
 
     def _tell_of_drops(self) -> None:
         """Tell of what is to be dropped and never was."""
-        for name in self.data_manager.never_there():
+        for name in self.data_manager.data_file.never_there():
             paths = [path.strip("/") for path in self.data_manager.paths()]
             known = [path.removesuffix("/data") for path in paths if path.endswith("/data")]
             _log.warning("'%s' is to be dropped, but there is no such dataset%s", name, did_you_mean(name, known))
 
     def abandon(self) -> None:
         """Close the files after a failure; the output keeps the name `<output_filename>.partial`."""
-        several = hasattr(self, "data_manager") and self.data_manager.ranks is not None
+        several = hasattr(self, "data_manager") and self._ranks is not None
         self._output.give_up()
         # Threads that wait for other ranks may do so forever.
         self._crew.dismiss(wait=not (self._stop_at_once or several))
         if hasattr(self, "data_manager"):
-            self.data_manager.abandon()
+            self.data_manager.data_file.abandon()
 
     def format_requirements(self, requirements: list[str | dict[str, Any]]) -> list[dict[str, Any]]:
         """The `requires` of a stage, each as a dict with `name`, `path` and `index_only`."""
@@ -515,7 +521,7 @@ class H5FlowManager:
                 **section.params,
                 **arguments,
                 "classname": section.classname,
-                "data_manager": self._teller.view(self.data_manager.view(label)),
+                "data_manager": self._teller.view(self.data_manager.view()),
             },
         )
         return component, where
@@ -524,8 +530,8 @@ class H5FlowManager:
         self, part: int, position: int | None, where: Where, component: Component, call: Callable[..., T], *args: Any
     ) -> None:
         """Make a call before or after the loop, as all ranks do; then they see what each of them has written."""
-        if self.data_manager.ranks is not None:
-            self.data_manager.ranks.coordination.enter(part)
+        if self._ranks is not None:
+            self._ranks.coordination.enter(part)
         started = time.perf_counter()
         with self._teller.drawn(position, call.__name__):
             self._located(position, where, call, *args)
@@ -538,9 +544,9 @@ class H5FlowManager:
 
     def _fence(self, part: int) -> None:
         """Have what any rank has written be seen by all."""
-        if self.data_manager.ranks is not None:
-            self.data_manager.ranks.coordination.enter(part)
-            self.data_manager.fence()
+        if self._ranks is not None:
+            self._ranks.coordination.enter(part)
+            self.data_manager.data_file.ranks.fence()
 
     def _located(self, position: int | None, where: Where, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Make a call of a component, on the thread of all; an error that it raises says where it happened."""
@@ -556,8 +562,8 @@ class H5FlowManager:
 
     def _note_failure(self) -> None:
         """See that no rank waits for this one when its process ends."""
-        if self.data_manager.ranks is not None:
-            self.data_manager.ranks.fail()
+        if self._ranks is not None:
+            self._ranks.fail()
 
 
 def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:

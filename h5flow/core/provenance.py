@@ -7,9 +7,7 @@ its own along. Its attributes tell of the job, those of its groups `workflow_1`,
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
-import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,7 +119,7 @@ class Provenance:
                 run_id=self._run_id,
                 status=RUNNING,
                 started=_now(),
-                host=socket.gethostname(),
+                host=platform.node(),
                 ranks=self._ranks,
                 folder=encodable(str(Path.cwd())),
                 command=_json(sys.argv),
@@ -240,7 +238,7 @@ def _record(group: h5py.Group, kind: type[Any], **more: Any) -> Any:
             if field.name in group.attrs:
                 value = group.attrs[field.name]
                 plain = value.item() if isinstance(value, np.generic) else value
-                values[field.name] = json.loads(value) if field.name in _STRUCTURED else plain
+                values[field.name] = _from_json(value) if field.name in _STRUCTURED else plain
         return msgspec.convert(msgspec.to_builtins(values), kind)
     except (OSError, TypeError, ValueError, msgspec.ValidationError):  # of attributes of another kind, or damaged ones
         return None
@@ -270,7 +268,15 @@ def _json(value: Any) -> str:
     try:
         return msgspec.json.encode(plain).decode()
     except UnicodeEncodeError:
+        import json
+
         return json.dumps(plain)  # the name of a file, say, that is no text, as it is
+
+
+def _from_json(text: str | bytes) -> Any:
+    import json  # which reads what msgspec doesn't write
+
+    return json.loads(text)
 
 
 def _now() -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import h5py
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 T = TypeVar("T")
 
@@ -116,6 +117,8 @@ class AwaitableDataManager:
 async def _made(call: Callable[[], T]) -> T:
     elsewhere = off_loop.get()
     if elsewhere is None:
+        import asyncio
+
         return await asyncio.to_thread(call)
     result: T = await elsewhere(call)
     return result

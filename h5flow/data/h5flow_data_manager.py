@@ -6,27 +6,27 @@ import copy
 import itertools
 import logging
 import operator
-import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from h5flow import mpi
 from h5flow.data import layout
 from h5flow.data.access.attributes import GroupAttributes
 from h5flow.data.access.h5py_objects import BufferedDataset, BufferedFile, buffered
-from h5flow.data.access.observed_dataset import SharedDataset
-from h5flow.data.access.observer import Observer
-from h5flow.data.awaitable import AwaitableDataManager
+from h5flow.data.access.observed_dataset import ObservedDataset
+from h5flow.data.access.writing import append_references, write_rows
 from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.collective.one_rank import OneRank
+from h5flow.data.file.changes import CreateDataset, CreateReference, SetAttributes
 from h5flow.data.file.data_file import DataFile
-from h5flow.data.file.lifetime import Lease
+from h5flow.data.file.lifetime import KeepAlive
 from h5flow.data.file.output_file import OutputFile
+from h5flow.data.file.ranks import FileRanks
 from h5flow.data.references.dereference import dereference_chain
 from h5flow.data.references.reference import Reference, checked_pairs
-from h5flow.data.rows.casting import Unfit, as_values, check_fields, fit, mismatch
+from h5flow.data.resource import Resource
 from h5flow.data.rows.selection import counts_from_start, needed_rows, writable_bounds
 from h5flow.data.storage.choice import Kind, choose
 from h5flow.data.storage.mpio import stand_in_for_mpio
@@ -34,9 +34,10 @@ from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, Us
 from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from mpi4py.MPI import Intracomm
 
-    from h5flow.data.collective.single_writer import Ranks
+    from h5flow.data.awaitable import AwaitableDataManager
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class H5FlowDataManager:
     exits. As a context manager it calls `finish()`. With an `output`, the file that is written is the
     output's working file. On several ranks `storage` says who writes (see `storage.choice`), and `source` is the
     file that this one begins as a copy of; with `auto` making the manager is collective.
+
+    The class has as many methods as users know it by, and hardly any others.
     """
 
     def __init__(
@@ -85,23 +88,14 @@ class H5FlowDataManager:
         self.mode = mode
         self.drop_list = list(drop_list or [])
         self.compression = compression
-        self.component = ""
         self._mpi = mpi
         self._output = output
         path = filepath if output is None else output.working
         self._comm = comm if comm is not None else self._world()
         begins_as = path if output is None else output.origin(source)
         self.storage, self.why_storage = choose(storage, self._comm if mode != "r" else None, compression, begins_as)
-        self._file = DataFile(
-            path,
-            mode,
-            tuple(self.drop_list),
-            compression,
-            self._comm,
-            parallel=self.storage == "parallel",
-            before_opening=(lambda: None) if output is None else output.wait,
-        )
-        self._lease = Lease(self._file)
+        self._file = DataFile(path, mode, tuple(self.drop_list), compression, self._ranks)
+        self._keep_alive = KeepAlive(self._file)
 
     def __repr__(self) -> str:
         return (
@@ -115,11 +109,9 @@ class H5FlowDataManager:
     def __exit__(self, *_: object) -> None:
         self.finish()
 
-    def view(self, component: str) -> H5FlowDataManager:
-        """The same file as seen by one component, so that what it does can be told from what others do."""
-        view = copy.copy(self)
-        view.component = component
-        return view
+    def view(self) -> H5FlowDataManager:
+        """The same file for one component, so that what it does can be told from what others do."""
+        return copy.copy(self)
 
     @property
     def mpi_flag(self) -> bool:
@@ -146,48 +138,42 @@ class H5FlowDataManager:
         """Number of ranks."""
         return 1 if self._comm is None else self._comm.Get_size()
 
+    def _ranks(self, file: DataFile) -> FileRanks:
+        """The ranks that write the file, of which this is one."""
+        if self._comm is None or self.size == 1 or self.mode == "r":
+            return OneRank(file, (lambda: None) if self._output is None else self._output.wait)
+        # One process has nothing to do with them, and starts more quickly without.
+        from h5flow.data.collective.parallel import ParallelRanks
+        from h5flow.data.collective.single_writer import SingleWriterRanks
+
+        return (ParallelRanks if self.storage == "parallel" else SingleWriterRanks)(self._comm, file)
+
     @property
-    def ranks(self) -> Ranks | None:
-        """This rank among those that write the file, if there are others."""
-        return self._file.ranks
+    def data_file(self) -> DataFile:
+        """The file as the runtime sees to it; components have no business with it."""
+        return self._file
 
     @property
     def fh(self) -> h5py.File:
         """The open file. What is buffered is written first."""
-        with self._file.lock:
-            if self._file.observer is not None:
-                self._file.observer.everything("the file itself (data_manager.fh)")
+        with self._file.context.lock:
+            self._file.context.observer.everything("the file itself (data_manager.fh)")
             self._file.flush()
-            return BufferedFile(self._file.main.file, self._lease)
+            return BufferedFile(self._file.files.main.file, self._keep_alive)
 
     @property
     def awaitable(self) -> AwaitableDataManager:
         """The same calls for `async` stages and generators, to be awaited."""
+        from h5flow.data.awaitable import AwaitableDataManager
+
         return AwaitableDataManager(self)
 
     def start_with_copy_of(self, path: str) -> None:
         """Have the file begin as a copy of another one, unless it is the same. Only the first call counts."""
         if self._output is not None:
-            self.prepare(path)
+            self._file.begin(self._output, path)
         else:
             self._file.start_with_copy_of(path)
-
-    def prepare(self, source: str | None, *, opens: bool = True) -> None:
-        """Have the output begin as a copy of a file, or as it is, or empty. Collective.
-
-        Several ranks open it, unless it is known to be replaced by something else; then this is called again.
-        """
-        output = self._output
-        assert output is not None
-        if self._comm is None or self.size == 1:
-            output.begin(source)
-            output.check()
-            self._file.origin = output.copied
-        elif not self._file.is_open:
-            original = mpi.on_first_rank(self._comm, lambda: output.prepare(source))
-            self._file.origin = output.copied = original or output.copied
-            if opens:
-                self._file.open(original)
 
     @property
     def working_path(self) -> str:
@@ -203,18 +189,19 @@ class H5FlowDataManager:
     def dset_exists(self, dataset_name: str) -> bool:
         """Whether there is a dataset of this name."""
         path = layout.data_path(layout.normalise(dataset_name))
-        return self._asked(path, self._file.shared(path) is not None)
+        return self._asked(path, self._file.catalog.observed(path) is not None)
 
     def ref_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
         """Whether there are references between two datasets, whichever side created them."""
-        found = self._file.reference(layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name))
+        names = layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name)
+        found = self._file.catalog.reference(*names)
         return found is not None and self._asked(found.pairs.path, True)
 
     def _asked(self, path: str, found: bool) -> bool:
         """Note that somebody wants to know whether there is something at a path."""
-        with self._file.lock:
-            if found and self._file.observer is not None:
-                self._file.observer.read("?" + path, None)
+        with self._file.context.lock:
+            if found:
+                self._file.context.observer.read(Resource("existence", path), None)
             return found
 
     def ref_region_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
@@ -223,14 +210,13 @@ class H5FlowDataManager:
 
     def paths(self) -> list[str]:
         """Absolute paths of all datasets, also of those that are going to be dropped."""
-        with self._file.lock:
-            if self._file.observer is not None:
-                self._file.observer.everything("the names of all datasets")
-            return self._file.paths()
+        with self._file.context.lock:
+            self._file.context.observer.everything("the names of all datasets")
+            return self._file.catalog.paths()
 
     def attr_exists(self, name: str, key: str) -> bool:
         """Whether the group of a dataset has an attribute."""
-        with self._file.lock:
+        with self._file.context.lock:
             found = self._find(layout.normalise(name), attributes=True)
             return found is not None and key in found.attrs
 
@@ -240,21 +226,19 @@ class H5FlowDataManager:
         Raises `NotInFile`; assigning raises `FileError` where the file is open for reading only.
         """
         path = layout.normalise(name)
-        with self._file.lock:
+        with self._file.context.lock:
             found = self._find(path, attributes=True)
             if found is None:
                 raise NotInFile(f"group '{name}' isn't in '{self.filepath}'")
-            return GroupAttributes(found, path, self._file, self._check_writable, self._lease)
+            return GroupAttributes(found, path, self._check_writable, self._keep_alive)
 
     def _find(self, path: str, attributes: bool = False, asked: bool = False) -> h5py.HLObject | None:
         """What lies at a path, if it is to be seen; with `attributes`, they are going to be read."""
-        with self._file.lock:
-            observer = self._file.observer
-            found = self._file.find(path)
-            if observer is None:
-                return found
+        with self._file.context.lock:
+            observer = self._file.context.observer
+            found = self._file.files.find(path)
             if attributes:
-                observer.read(f"@{path}", None)
+                observer.read(Resource("attributes", path), None)
             visible = observer.exists("/" + path, found is not None)
             if asked:
                 self._asked("/" + path, visible)
@@ -262,38 +246,37 @@ class H5FlowDataManager:
 
     def get_dset(self, dataset_name: str) -> h5py.Dataset:
         """The dataset `/name/data`. Raises `NotInFile`."""
-        return self._handle(self._file.dataset(layout.normalise(dataset_name)))
+        return self._handle(self._dataset(dataset_name))
 
     def get_ref(self, parent_dataset_name: str, child_dataset_name: str) -> tuple[h5py.Dataset, tuple[int, int]]:
         """The references (L, 2) and the columns of parent and child in it. Raises `NotInFile`."""
         reference = self._reference(parent_dataset_name, child_dataset_name)
-        return self._handle(self._shared(reference.pairs)), reference.direction(layout.normalise(parent_dataset_name))
+        return self._handle(self._observed(reference.pairs)), reference.direction(layout.normalise(parent_dataset_name))
 
     def get_refs(self, dataset_name: str) -> list[h5py.Dataset]:
         """All references that involve a dataset."""
-        with self._file.lock:
-            observer = self._file.observer
-            if observer is not None:
-                observer.read(f"references of {layout.normalise(dataset_name)}", None)
-            found = [
-                reference.pairs
-                for reference in self._file.references_of(layout.normalise(dataset_name), everywhere=True)
-            ]
-            return [self._handle(self._shared(p)) for p in found if observer is None or observer.exists(p.path, True)]
+        with self._file.context.lock:
+            observer, name = self._file.context.observer, layout.normalise(dataset_name)
+            observer.read(Resource("references", name), None)
+            found = [reference.pairs for reference in self._file.catalog.references_of(name, everywhere=True)]
+            return [self._handle(self._observed(p)) for p in found if observer.exists(p.path, True)]
 
     def get_ref_region(self, parent_dataset_name: str, child_dataset_name: str) -> h5py.Dataset:
         """The region table for the rows of the parent in references to the child. Raises `NotInFile`."""
         reference = self._reference(parent_dataset_name, child_dataset_name)
         column, _ = reference.direction(layout.normalise(parent_dataset_name))
-        return self._handle(self._shared(reference.regions[column]))
+        return self._handle(self._observed(reference.regions[column]))
 
-    def _handle(self, dataset: SharedDataset) -> h5py.Dataset:
-        return BufferedDataset(dataset, self._lease)
+    def _dataset(self, name: str) -> ObservedDataset:
+        return self._file.catalog.dataset(layout.normalise(name))
 
-    def _shared(self, rows: PagedDataset, lookup: bool = False) -> SharedDataset:
-        shared = self._file.shared(rows.path, lookup)
-        assert shared is not None
-        return shared
+    def _handle(self, dataset: ObservedDataset) -> h5py.Dataset:
+        return BufferedDataset(dataset, self._keep_alive)
+
+    def _observed(self, rows: PagedDataset, lookup: bool = False) -> ObservedDataset:
+        observed = self._file.catalog.observed(rows.path, lookup)
+        assert observed is not None
+        return observed
 
     # creating and deleting
 
@@ -304,8 +287,8 @@ class H5FlowDataManager:
         """
         self._check_writable(f"create dataset '{dataset_name}'")
         row_shape = _row_shape(dataset_name, shape)
-        with self._file.lock:
-            self._file.create_dataset(layout.normalise(dataset_name), dtype, row_shape)
+        with self._file.context.lock:
+            self._file.commit(CreateDataset(layout.normalise(dataset_name), dtype, row_shape))
 
     def create_ref(self, parent_dataset_name: str, child_dataset_name: str) -> None:
         """Create references between two datasets, which must exist. Collective.
@@ -313,8 +296,9 @@ class H5FlowDataManager:
         Nothing happens if they exist. Raises `RuntimeError` if they were created from the other side.
         """
         self._check_writable(f"create references '{parent_dataset_name}' → '{child_dataset_name}'")
-        with self._file.lock:
-            self._file.create_reference(layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name))
+        names = layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name)
+        with self._file.context.lock:
+            self._file.commit(CreateReference(*names))
 
     def set_attrs(self, name: str | None = None, /, **attrs: Any) -> None:
         """Set attributes of a dataset's group, which is made if needed. Collective.
@@ -324,15 +308,14 @@ class H5FlowDataManager:
         dataset_name = attrs.pop("name") if name is None else name
         self._check_writable(f"set attributes of '{dataset_name}'")
         path = layout.normalise(dataset_name)
-        with self._file.lock:
-            self._file.set_attributes(path, attrs)
+        with self._file.context.lock:
+            self._file.commit(SetAttributes(path, attrs))
 
     def delete(self, name: str) -> None:
         """Remove what lies at a path, if there is anything, and all references that involve it. Collective."""
         self._check_writable(f"delete '{name}'")
-        with self._file.lock:
-            if self._file.observer is not None:
-                self._file.observer.everything(f"'{name}', by deleting it")
+        with self._file.context.lock:
+            self._file.context.observer.everything(f"'{name}', by deleting it")
             self._file.delete(layout.normalise(name))
 
     # rows
@@ -345,14 +328,14 @@ class H5FlowDataManager:
         none.
         """
         self._check_writable(f"reserve rows of dataset '{dataset_name}'")
-        dataset = self._file.dataset(layout.normalise(dataset_name))
+        dataset = self._dataset(dataset_name)
         if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
             if spec < 0:
                 raise DataMismatch(f"dataset '{dataset_name}': can't reserve {spec} rows")
             _check_growable(dataset, int(spec))
             start = dataset.append(int(spec))
             return slice(start, start + int(spec))
-        with self._file.lock:
+        with self._file.context.lock:
             # Only rows that are new to the component make it wait for those that append, too.
             if needed_rows(dataset_name, spec, dataset.shape[0])[1] > dataset.shape[0]:
                 dataset.before_append()
@@ -369,7 +352,7 @@ class H5FlowDataManager:
         data of another shape or with other fields, and for values that the type of the dataset can't hold.
         """
         self._check_writable(f"write to dataset '{dataset_name}'")
-        dataset = self._file.dataset(layout.normalise(dataset_name))
+        dataset = self._dataset(dataset_name)
         if isinstance(spec, slice) and spec.step in (None, 1):
             start, stop = writable_bounds(spec, dataset.shape[0])
             if spec.stop is None or stop > dataset.shape[0] or spec.stop < 0 or (spec.start or 0) < 0:
@@ -383,45 +366,7 @@ class H5FlowDataManager:
                 f"dataset '{dataset_name}' has {dataset.length} rows, rows {start}:{stop} are not reserved"
             )
         count = stop - start if indices is None else len(indices)
-        self._write(dataset, start, count, indices, data)
-
-    def _write(self, dataset: SharedDataset, start: int, count: int, indices: Array | None, data: Any) -> None:
-        shape = (count, *dataset.row_shape)
-        rows = f"{start}:{start + count}" if indices is None else f"[{count} row numbers]"
-        try:
-            if not dataset.rows.buffered:
-                if isinstance(data, np.ndarray) and dataset.dtype.names is not None:
-                    check_fields(data.dtype, dataset.dtype)
-                self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, data)
-                return
-            values = as_values(data, dataset.dtype)
-            fitted = fit(values, dataset.dtype, shape, dataset.cut)
-        except Unfit as error:
-            raise DataMismatch(f"dataset '{dataset.name}', rows {rows}: {error}") from error
-        except (ValueError, TypeError, OverflowError) as error:
-            raise mismatch(dataset.name, rows, np.asarray(data), dataset.dtype, shape) from error
-        if not count:
-            return
-        if fitted is not None:
-            if indices is None:
-                dataset.write(start, fitted)
-            else:
-                dataset.update(indices, fitted)
-            return
-        try:
-            np.broadcast_to(np.empty(values.shape, "V1"), shape)
-            self._write_with_h5py(dataset, slice(start, start + count) if indices is None else indices, values)
-        except (ValueError, TypeError) as error:
-            raise mismatch(dataset.name, rows, values, dataset.dtype, shape) from error
-
-    def _write_with_h5py(self, dataset: SharedDataset, rows: slice | Array, data: Any) -> None:
-        handle = self._handle(dataset)
-        if isinstance(rows, slice):
-            handle[rows] = data
-            return
-        ascending, last = np.unique(rows[::-1], return_index=True)
-        values = np.broadcast_to(np.asarray(data), (len(rows), *np.shape(data)[1:]))
-        handle[ascending] = values[::-1][last]
+        write_rows(dataset, self._keep_alive, start, count, indices, data)
 
     def write_ref(self, parent_dataset_name: str, child_dataset_name: str, refs: Any) -> None:
         """Append references: pairs (K, 2) of row numbers, of parent and child as named here. Collective.
@@ -434,44 +379,12 @@ class H5FlowDataManager:
         pairs = checked_pairs(refs, parent_dataset_name, child_dataset_name)
         if reference.direction(layout.normalise(parent_dataset_name)) == (1, 0):
             pairs = pairs[:, ::-1]
-        with self._file.lock:
+        with self._file.context.lock:
             reference.pairs.changing()
-            if self._file.is_lacking(reference):
-                self._file.store_regions(reference.parent, reference.child)
+            if self._file.catalog.lacks_regions(reference):
+                self._file.store_regions(reference)
                 reference = self._reference(parent_dataset_name, child_dataset_name)
-            tables = (reference.pairs, *reference.regions)
-            for table in tables:
-                table.changing()
-            ranks = self._file.ranks
-            if ranks is not None:
-                reference.check_room(len(pairs))
-                if self._file.observer is not None:
-                    self._file.observer.before_append(reference.pairs.path)
-                if self._file.observer is not None and len(pairs):
-                    self._announce_regions(reference, pairs)
-                if reference.pairs.goes_through(len(pairs) * reference.pairs.dtype.itemsize * 2):
-                    reference.put(ranks.append(reference.pairs.path, len(pairs)), pairs)
-                    return
-                # Nobody needs to wait until it is agreed where they go; the caller's array may change until then.
-                later = pairs.copy()
-                ranks.append_later(tables, len(later), lambda first: reference.put(first, later))
-                return
-            if self._file.observer is not None and len(pairs):
-                self._announce_regions(reference, pairs)
-                self._file.observer.before_append(reference.pairs.path)
-                self._file.observer.append(reference.pairs.path, reference.pairs.length, len(pairs))
-            reference.append(pairs)
-
-    def _announce_regions(self, reference: Reference, pairs: Array) -> None:
-        """Tell the observer of the regions that references are going to change."""
-        observer = self._file.observer
-        assert observer is not None
-        for column, region in enumerate(reference.regions):
-            observer.update(region.path, pairs[:, column], in_order=True)
-            needed = int(pairs[:, column].max()) + 1
-            if needed > region.length:
-                observer.before_append(region.path)
-                observer.append(region.path, region.own_length, needed - region.own_length)
+            append_references(self._file.context, reference, pairs)
 
     # reading
 
@@ -496,7 +409,7 @@ class H5FlowDataManager:
         if len(names) == 1 and not selections:
             return self.get_dset(names[0])
         if len(names) == 1:
-            return self._file.dataset(layout.normalise(names[0])).selected(selections[0])
+            return self._dataset(names[0]).selected(selections[0])
         return self.walk(names, selections[0] if selections else slice(None))
 
     def walk(self, names: list[str], selection: Any, indices_only: bool = False) -> np.ma.MaskedArray[Any, Any]:
@@ -507,18 +420,18 @@ class H5FlowDataManager:
         names = [layout.normalise(name) for name in names]
         references = [self._reference(one, other) for one, other in itertools.pairwise(names)]
         directions = [reference.direction(name) for reference, name in zip(references, names, strict=False)]
-        with self._file.lock:
-            pairs = [self._shared(reference.pairs, lookup=True) for reference in references]
+        with self._file.context.lock:
+            pairs = [self._observed(reference.pairs, lookup=True) for reference in references]
             regions = [
-                self._shared(reference.regions[direction[0]], lookup=True)
+                self._observed(reference.regions[direction[0]], lookup=True)
                 for reference, direction in zip(references, directions, strict=True)
             ]
         if not counts_from_start(selection):
-            self._file.dataset(names[0]).length  # noqa: B018 - which rows are meant depends on it
+            self._file.catalog.dataset(names[0]).length  # noqa: B018 - which rows are meant depends on it
         return dereference_chain(
             selection,
             pairs,
-            data=None if indices_only else self._file.dataset(names[-1]),
+            data=None if indices_only else self._file.catalog.dataset(names[-1]),
             regions=regions,
             ref_directions=directions,
             indices_only=indices_only,
@@ -528,7 +441,7 @@ class H5FlowDataManager:
         found = self._find(layout.normalise(path), attributes=True)
         if found is None:
             raise NotInFile(f"'{path}' isn't in '{self.filepath}'")
-        return buffered(found, self._lease)
+        return buffered(found, self._keep_alive)
 
     # the end
 
@@ -537,53 +450,11 @@ class H5FlowDataManager:
 
         Collective: the other ranks ask as well, or get a slice.
         """
-        return self._file.ranks is None or self._file.ranks.all_done(stopping)
-
-    def fence(self) -> None:
-        """Have what any rank has written be seen by all. Collective."""
-        if self._file.ranks is not None:
-            self._file.ranks.fence()
-
-    def settle(self) -> None:
-        """Write what has been buffered for long, if it is too much; called between slices."""
-        self._file.settle()
-
-    @property
-    def has_to_settle(self) -> bool:
-        """Whether `settle` would write anything."""
-        return self._file.has_to_settle
-
-    @property
-    def turn(self) -> threading.Condition:
-        """For those who wait for their turn; its lock is held by whoever uses the file."""
-        return self._file.turn
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Held by whoever uses the file."""
-        return self._file.lock
-
-    @property
-    def raw_chunks(self) -> bool:
-        """Whether chunks may be read and compressed without HDF5, which pays where several threads are at work."""
-        return self._file.raw_chunks
-
-    @raw_chunks.setter
-    def raw_chunks(self, wanted: bool) -> None:
-        self._file.raw_chunks = wanted
-
-    def observe(self, observer: Observer | None) -> None:
-        """Have an observer told of all accesses through the manager and its views."""
-        self._file.observer = observer
-
-    def never_there(self) -> list[str]:
-        """List what is to be dropped of which the run has seen nothing."""
-        with self._file.lock:
-            return self._file.never_there()
+        return self._file.ranks.all_done(stopping)
 
     def dangling_references(self) -> list[str]:
-        """A sentence for each dataset past whose end a reference that was used points."""
-        return self._file.dangling()
+        """List a sentence for each dataset past whose end a reference that was used points."""
+        return self._file.catalog.dangling()
 
     def close_file(self) -> None:
         """Write everything and close. The next use opens the file again."""
@@ -595,13 +466,8 @@ class H5FlowDataManager:
             _log.warning("%s: %s", self.filepath, sentence)
         self._file.finish()
 
-    def abandon(self) -> None:
-        """Close after a failure: what can be saved is, the temporary file is gone."""
-        # What made the run fail is on its way already, and mustn't be hidden by another error.
-        self._file.abandon()
-
-    def _reference(self, parent: str, child: str) -> Any:
-        reference = self._file.reference(layout.normalise(parent), layout.normalise(child))
+    def _reference(self, parent: str, child: str) -> Reference:
+        reference = self._file.catalog.reference(layout.normalise(parent), layout.normalise(child))
         if reference is None:
             raise NotInFile(f"there are no references between '{parent}' and '{child}' in '{self.filepath}'")
         return reference
@@ -621,7 +487,7 @@ def _row_shape(name: str, shape: Any) -> tuple[int, ...]:
     return lengths
 
 
-def _check_growable(dataset: SharedDataset, more: int) -> None:
+def _check_growable(dataset: ObservedDataset, more: int) -> None:
     stored = dataset.rows.stored
     if more > 0 and stored.elsewhere:
         raise FileError(f"{stored.elsewhere}, where it can't grow; write to a dataset of the run's own")

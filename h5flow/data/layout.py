@@ -40,6 +40,16 @@ def region_path(of: str, other: str) -> str:
     return f"/{of}/ref/{other}/ref_region"
 
 
+def is_rows(path: str) -> bool:
+    """Whether a path is one of the rows of a dataset."""
+    return path.endswith("/data")
+
+
+def name_of(path: str) -> str:
+    """The name of the dataset whose rows are at a path; of other paths, the path."""
+    return path.strip("/").removesuffix("/data") if is_rows(path) else path
+
+
 def is_reference(path: str) -> bool:
     """Whether a path is one of references."""
     return path.endswith("/ref") and "/ref/" in path
@@ -51,9 +61,12 @@ def is_region_table(path: str) -> bool:
 
 
 def joined(path: str) -> tuple[str, str]:
-    """The datasets that references at a path join: the one that created them, and the other."""
-    parent, _, child = path.strip("/").removesuffix("/ref").partition("/ref/")
-    return parent, child
+    """The datasets that references at a path join: the one that created them, and the other.
+
+    Of a region table: the dataset for whose rows it is, and the other.
+    """
+    one, _, other = path.strip("/").removesuffix("/ref").removesuffix("/ref_region").partition("/ref/")
+    return one, other
 
 
 def lies_in(path: str, tops: Iterable[str]) -> bool:

@@ -19,7 +19,7 @@ _PLACEHOLDERS: dict[str, Callable[[Path], str]] = {
     "parent": lambda path: str(path.parent),
 }
 _KNOWN = ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
-_IN_BRACES = re.compile(r"\{([^{}]*)\}")
+_IN_BRACES = r"\{([^{}]*)\}"
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ def are_several(inputs: Sequence[str], output: str) -> bool:
 
 def has_placeholder(output: str) -> bool:
     """Whether the name of an output is made from that of its input."""
-    return any(name in _PLACEHOLDERS for name in _IN_BRACES.findall(output))
+    return any(name in _PLACEHOLDERS for name in re.findall(_IN_BRACES, output))
 
 
 def tasks_of(inputs: Sequence[str], output: str) -> list[Task]:
@@ -125,4 +125,4 @@ def _filled(pattern: str, file: str) -> str:
             )
         return _PLACEHOLDERS[name](Path(file))
 
-    return _IN_BRACES.sub(value, pattern)
+    return re.sub(_IN_BRACES, value, pattern)

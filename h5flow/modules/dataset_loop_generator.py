@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,8 @@ class H5FlowDatasetLoopGenerator(H5FlowGenerator):
             self.data_manager.start_with_copy_of(f0)
             return
         if self.rank == 0 and Path(f0).resolve() != Path(f1).resolve():
+            import shutil
+
             shutil.copyfile(f0, f1)
         if block and self.size > 1:
             self.comm.barrier()

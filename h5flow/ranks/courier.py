@@ -9,16 +9,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from h5flow.ranks.doorbell import Doorbell
+from h5flow.ranks.messages import Farewell, Message, decoded, encoded
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request, Status
 
 _TAG = 1
-# The last that a rank sends.
-_FAREWELL = "farewell"
 # Messages come in bursts, so the next one is looked for after a short pause first, and then after ever longer ones.
 _SHORTEST = 50e-6  # seconds
 _LONGEST = 500e-6
@@ -39,7 +38,7 @@ class Courier:
     def __init__(
         self,
         comm: Intracomm,
-        receive: Callable[[int, Any], None],
+        receive: Callable[[int, Message], None],
         between: Callable[[], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -48,7 +47,7 @@ class Courier:
         self._receive = receive
         self._between = between
         self._failed = failed
-        self._outbox: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[int, Message]] = queue.SimpleQueue()
         self._sending: list[Request] = []
         # Held by who uses MPI; nobody waits for it but the courier's thread.
         self._using = threading.Lock()
@@ -63,9 +62,12 @@ class Courier:
         # Whether it looks at the outbox again before it waits.
         self._awake = True
         self._thread = threading.Thread(target=self._work, name="h5flow courier", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send and receive."""
         self._thread.start()
 
-    def post(self, rank: int, message: Any) -> None:
+    def post(self, rank: int, message: Message) -> None:
         """Send a message, now or soon; those to the same rank arrive in order. After the end it goes nowhere."""
         with self._posting:
             if self._farewell:
@@ -90,7 +92,7 @@ class Courier:
 
     @property
     def backlog(self) -> int:
-        """How many messages haven't left yet."""
+        """Count the messages that haven't left yet."""
         return self._outbox.qsize() + len(self._sending)
 
     def close(self, patience: float | None = None) -> bool:
@@ -127,7 +129,7 @@ class Courier:
                     self._farewell = True
                     for other in range(self._comm.Get_size()):
                         if other != self._rank:
-                            self._outbox.put((other, _FAREWELL))
+                            self._outbox.put((other, Farewell()))
                 continue
             if self._farewell and not self.backlog and not self._others_going_on:
                 return
@@ -142,7 +144,7 @@ class Courier:
 
     def _send(self) -> bool:
         """Send what there is; says whether there was anything."""
-        sent = False
+        sent, last, code = False, None, None
         self._user = threading.get_ident()
         try:
             while not self._outbox.empty():
@@ -150,9 +152,11 @@ class Courier:
                 sent = True
                 if rank == self._rank:
                     self._receive(rank, message)
-                else:
-                    self._sending.append(self._comm.isend(message, rank, _TAG))
-                    self._doorbell.ring(rank)
+                    continue
+                if message is not last:  # the same is often sent to all ranks
+                    last, code = message, encoded(message)
+                self._sending.append(self._comm.isend(code, rank, _TAG))
+                self._doorbell.ring(rank)
         finally:
             self._user = 0
         if self._sending:
@@ -163,8 +167,8 @@ class Courier:
         """Take what has come; returns how many messages that were."""
         seen = 0
         while (message := self._comm.improbe(tag=_TAG, status=status)) is not None:
-            content = message.recv()
-            if content == _FAREWELL:
+            content = decoded(message.recv())
+            if isinstance(content, Farewell):
                 self._others_going_on -= 1
             else:
                 self._receive(status.Get_source(), content)

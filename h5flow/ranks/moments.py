@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Before the loop, in it, and after it.
 BEFORE: Final = 0
 LOOP: Final = 1
 AFTER: Final = 2
 
-#: When a component does something: part of the run, number of the slice or of the call, component.
-Moment = tuple[int, int, int]
+
+class Moment(NamedTuple):
+    """When a component does something. Moments are ordered as sequential mode has them."""
+
+    #: `BEFORE`, `LOOP` or `AFTER`.
+    part: int
+    #: The number of the slice in the loop, of the call outside of it.
+    number: int
+    #: Of the component: 0 the generator, 1 the first stage, and so on.
+    position: int

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from h5flow.errors import H5FlowError
 from h5flow.ranks.moments import BEFORE, LOOP, Moment
@@ -28,16 +29,19 @@ from h5flow.ranks.moments import BEFORE, LOOP, Moment
 ASKING: Final = -1
 DECISION: Final = 1 << 30
 
+#: What a call is about: any hashable value, which `str` gives in words.
+Resource = Any
 #: Where a call belongs: its moment, and which one it is of this moment and resource.
 Place = tuple[Moment, int]
+#: A round of a resource.
+Key = tuple[Resource, Place]
 
 
 class OutOfOrder(H5FlowError):
     """A call that comes after a later one of another component has been answered."""
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct, array_like=True):
     """How far a rank is: the part of the run, the number of the call there, and the last slice of each component.
 
     A generator is `asked` for a slice first; what it does for it is finished before it is `decided` whether there is
@@ -46,21 +50,21 @@ class Progress:
 
     part: int = BEFORE
     number: int = -1
-    finished: list[int] = field(default_factory=list)
+    finished: list[int] = msgspec.field(default_factory=list)
     asked: int = -1
     decided: int = -1
 
     def finish(self, number: int, position: int) -> None:
-        """A component is done with a slice."""
+        """Note that a component is done with a slice."""
         self.finished.extend([-1] * (position + 1 - len(self.finished)))
         self.finished[position] = number
 
     def copy(self) -> Progress:
-        """The progress as it is now."""
+        """Return the progress as it is now."""
         return Progress(self.part, self.number, list(self.finished), self.asked, self.decided)
 
     def passed(self, moment: Moment) -> bool:
-        """Whether a moment is over."""
+        """Say whether a moment is over."""
         part, number, position = moment
         if part != self.part:
             return part < self.part
@@ -70,27 +74,36 @@ class Progress:
             return position < len(self.finished) and self.finished[position] >= number
         return number < self.number
 
+    def done_with(self, number: int, position: int) -> bool:
+        """Say whether a component is done with a slice of the loop."""
+        if self.part != LOOP:
+            return self.part > LOOP
+        return position < len(self.finished) and self.finished[position] >= number
 
-@dataclass(frozen=True, slots=True)
-class Round:
+
+class Round(msgspec.Struct, frozen=True):
     """A round that is closed: what each rank called for, `None` where it made no call."""
 
-    resource: str
+    resource: Resource
     place: Place
     calls: tuple[Any, ...]
 
+    @property
+    def key(self) -> Key:
+        """What tells a round from others that are not closed yet."""
+        return self.resource, self.place
 
-@dataclass(slots=True)
-class _Resource:
+
+class _Resource(msgspec.Struct):
     """The rounds of one resource: by place, the calls of those ranks that have joined."""
 
-    places: list[Place] = field(default_factory=list)
-    rounds: dict[Place, dict[int, Any]] = field(default_factory=dict)
+    places: list[Place] = msgspec.field(default_factory=list)
+    rounds: dict[Place, dict[int, Any]] = msgspec.field(default_factory=dict)
     closed: Moment | None = None
     #: By rank and component: its last call. Components run at a time, and each makes its own calls in order.
-    last: dict[tuple[int, int], Place] = field(default_factory=dict)
+    last: dict[tuple[int, int], Place] = msgspec.field(default_factory=dict)
     #: The components that use the resource during the loop, on any rank.
-    users: set[int] = field(default_factory=set)
+    users: set[int] = msgspec.field(default_factory=set)
 
 
 class Rounds:
@@ -99,17 +112,17 @@ class Rounds:
     def __init__(self, size: int) -> None:
         self._size = size
         self._progress = [Progress() for _ in range(size)]
-        self._resources: dict[str, _Resource] = {}
+        self._resources: dict[Resource, _Resource] = {}
         #: By moment: where each rank waits.
-        self._waiting: dict[Moment, dict[int, tuple[str, Place]]] = {}
+        self._waiting: dict[Moment, dict[int, Key]] = {}
 
-    def join(self, rank: int, resource: str, place: Place, call: Any, waits: bool = True) -> None:
-        """A rank makes a call, and waits for its outcome or goes on. Raises `OutOfOrder`."""
+    def join(self, rank: int, resource: Resource, place: Place, call: Any, waits: bool = True) -> None:
+        """Take a call of a rank, which waits for its outcome or goes on. Raises `OutOfOrder`."""
         known = self._resources.setdefault(resource, _Resource())
         moment = place[0]
         if known.closed is not None and moment < known.closed:
             raise OutOfOrder(
-                f"rank {rank} uses {named(resource)} on slice number {moment[1]} after another component has used"
+                f"rank {rank} uses {resource} on slice number {moment[1]} after another component has used"
                 f" it on slice number {known.closed[1]}; run this workflow with runtime.mode: sequential"
             )
         if place not in known.rounds:
@@ -123,17 +136,17 @@ class Rounds:
         if waits:
             self.wait(rank, resource, place)
 
-    def wait(self, rank: int, resource: str, place: Place) -> None:
-        """A rank has come to wait for a call that it has made at this moment."""
+    def wait(self, rank: int, resource: Resource, place: Place) -> None:
+        """Take note that a rank waits from now on for a call that it has made at this moment."""
         if rank in self._resources[resource].rounds.get(place, {}):
             self._waiting.setdefault(place[0], {})[rank] = (resource, place)
 
     def proceed(self, rank: int, progress: Progress) -> None:
-        """A rank has got so far."""
+        """Take note that a rank has got so far."""
         self._progress[rank] = progress
 
     def close(self) -> Iterator[Round]:
-        """The rounds that are complete, in order; each is given once."""
+        """Give the rounds that are complete, in order, each once."""
         for resource, known in self._resources.items():
             while known.places and not self._missing(known, known.places[0]):
                 place = known.places[0]
@@ -149,8 +162,8 @@ class Rounds:
                 if known.places[0][0] == moment and not self._may_come_first(known, moment):
                     yield self._closed(resource, place, [lowest])
 
-    def _closed(self, resource: str, place: Place, ranks: list[int]) -> Round:
-        """A round that is closed for some ranks; others that have joined it stay."""
+    def _closed(self, resource: Resource, place: Place, ranks: list[int]) -> Round:
+        """Close a round for some ranks; others that have joined it stay."""
         known = self._resources[resource]
         joined, waiting = known.rounds[place], self._waiting.get(place[0], {})
         calls: list[Any] = [None] * self._size
@@ -166,8 +179,8 @@ class Rounds:
         known.closed = place[0]
         return Round(resource, place, tuple(calls))
 
-    def waiting(self) -> list[tuple[str, Place, list[int]]]:
-        """The first round of each resource that isn't complete, and the ranks that it waits for."""
+    def waiting(self) -> list[tuple[Resource, Place, list[int]]]:
+        """Return the first round of each resource that isn't complete, and the ranks that it waits for."""
         return [
             (resource, known.places[0], self._missing(known, known.places[0]))
             for resource, known in self._resources.items()
@@ -175,11 +188,11 @@ class Rounds:
         ]
 
     def late(self, names: Sequence[str]) -> list[str]:
-        """For each rank that others wait for, in words what it hasn't finished; `names` are those of the components."""
+        """Say for each rank that others wait for what it hasn't finished; `names` are those of the components."""
         found: dict[int, str] = {}
         for resource, (moment, _), missing in self.waiting():
             for rank in missing:
-                found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {named(resource)}")
+                found.setdefault(rank, f"rank {rank} {self._unfinished(rank, moment, names)}, for {resource}")
         return [found[rank] for rank in sorted(found)]
 
     def _unfinished(self, rank: int, moment: Moment, names: Sequence[str]) -> str:
@@ -188,12 +201,26 @@ class Rounds:
             return f"to finish {'init' if part == BEFORE else 'finish'} of its components"
         progress = self._progress[rank]
         last = min(position, len(names) - 1)
-        first = next((p for p in range(last) if not progress.passed((LOOP, number, p))), last)
+        first = next((p for p in range(last) if not progress.done_with(number, p)), last)
         reached = progress.finished[first] + 1 if first < len(progress.finished) else 0
         return f"to finish {names[first]} on slice number {reached}"
 
+    def check_invariants(self) -> None:
+        """Raise `AssertionError` if this contradicts itself, or a round is complete that `close` hasn't given."""
+        for resource, known in self._resources.items():
+            assert known.places == sorted(known.rounds), f"places of {resource} are {known.places}"
+            assert all(known.rounds.values()), f"a round of {resource} that nobody has joined"
+            for place in known.places[:1]:
+                assert self._missing(known, place), f"the round of {resource} at {place} is complete"
+        for moment, waiting in self._waiting.items():
+            assert waiting, f"nobody waits at {moment}"
+            for rank, (resource, place) in waiting.items():
+                assert place[0] == moment, f"rank {rank} waits at {moment} for a call at {place[0]}"
+                joined = self._resources[resource].rounds.get(place, {})
+                assert rank in joined, f"rank {rank} waits for a call that it hasn't made"
+
     def _missing(self, known: _Resource, place: Place) -> list[int]:
-        """The ranks that may still join the round, or one before it."""
+        """Return the ranks that may still join the round, or one before it."""
         joined, moment = known.rounds[place], place[0]
         missing = {
             rank
@@ -204,16 +231,11 @@ class Rounds:
         return sorted(missing | self._may_come_first(known, moment))
 
     def _may_come_first(self, known: _Resource, moment: Moment) -> set[int]:
-        """The ranks that may still use a resource before a moment: components behind it, on the slice before."""
+        """Return the ranks that may still use a resource before a moment: components behind it, on the slice before."""
         part, number, position = moment
         behind = [later for later in known.users if later > position] if part == LOOP and number else []
         return {
             rank
             for rank, progress in enumerate(self._progress)
-            if not all(progress.passed((LOOP, number - 1, later)) for later in behind)
+            if not all(progress.done_with(number - 1, later) for later in behind)
         }
-
-
-def named(resource: str) -> str:
-    """A resource in words."""
-    return f"'{resource.strip('/').removesuffix('/data')}'" if resource.startswith("/") else resource

@@ -6,30 +6,24 @@ They hand each other parcels of one or more slices. What may block, users' code 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from h5flow.data import H5FlowDataManager
 from h5flow.data.awaitable import off_loop
 from h5flow.runtime.batches import CHEAP
-from h5flow.runtime.components import ENDED, Generator, awaited_slice
+from h5flow.runtime.components import awaited_slice
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.mailbox import Closed, Mailbox
 from h5flow.runtime.pipeline_state import Flight
 from h5flow.runtime.prefetching import Loading, size_of
 from h5flow.runtime.relay import Relay
-from h5flow.runtime.steps import Slice, Step, checked_slice
+from h5flow.runtime.stations import Emit, Parcel, Source, Station
+from h5flow.runtime.steps import Slice
 from h5flow.runtime.tracing import Scene, entered
 from h5flow.runtime.worker import Outcome, Worker, tell
 
 T = TypeVar("T")
-Parcel = list[Slice]
-Emit = Callable[[T], None]
-
-#: Results are handed on at the latest after this time, in seconds.
-_HAND_ON = 2e-3
 
 
 class _End:
@@ -63,34 +57,21 @@ class Generating:
     """The generator as an actor: takes slices from it as the budget admits them."""
 
     def __init__(
-        self, generator: Generator, where: Where, worker: Worker, outbox: Mailbox[Parcel], flight: Flight
+        self,
+        source: Source,
+        relay: Relay | None,
+        worker: Worker,
+        outbox: Mailbox[Parcel],
+        finished: Mailbox[Parcel],
+        flight: Flight,
     ) -> None:
-        self._generator = generator
-        self._where = where
-        self.worker = worker
+        """With a `relay`, which passes slices in turn by the actors, to the last mailbox."""
+        self._source = source
+        self._relay = relay
+        self._worker = worker
         self._outbox = outbox
+        self._finished = finished
         self._flight = flight
-        self._scene = Scene(0)
-        self._number = flight.tracer.hazards.next_number
-        self._ended = False
-        self._iterator: Iterator[object] | None = None
-        self._relay: Relay | None = None
-        self._finished: Mailbox[Parcel] | None = None
-
-    def pass_by(self, stages: Sequence[Staging], outbox: Mailbox[Parcel]) -> None:
-        """Where slices don't overlap, pass them by the loop, through all stages to the last mailbox."""
-        if not (self.asynchronous or any(stage.asynchronous for stage in stages)):
-            self._relay, self._finished = Relay(self, stages, self.worker, self._flight), outbox
-
-    @property
-    def passing_by(self) -> int:
-        """How many slices are passing by the loop."""
-        return 0 if self._relay is None else self._relay.in_flight
-
-    @property
-    def asynchronous(self) -> bool:
-        """Whether the generator runs on the event loop."""
-        return inspect.iscoroutinefunction(self._generator.next)
 
     async def act(self) -> None:
         """Go on until there are no more slices."""
@@ -101,19 +82,17 @@ class Generating:
             tell(loop, flight.changed)
 
         flight.stop.listen(stopping)
-        asynchronous = self.asynchronous
-        while True:
+        source, worker = self._source, self._worker
+        while not source.ended:
             await flight.admission()
-            if asynchronous:
+            if source.asynchronous:
                 await self._next_on_loop()
             elif self._relay is not None and flight.in_turn:
-                await self._hand_over(await self._relay.run(flight.turns))
+                await self._pass_by(self._relay)
             else:
                 count = flight.batch
-                async for parcel in streamed(self.worker, lambda emit, n=count: self.take(n, emit), flight):  # type: ignore[misc]
+                async for parcel in streamed(worker, lambda emit, n=count: source.take(n, emit), flight):  # type: ignore[misc]
                     await self._hand_on(parcel)
-            if self._ended:
-                break
         self._outbox.close()
 
     async def _hand_on(self, parcel: Parcel) -> None:
@@ -121,90 +100,37 @@ class Generating:
             self._flight.budget.enter(item.number)
         await self._outbox.put(parcel)
 
-    async def _hand_over(self, parcel: Parcel) -> None:
-        """Hand slices on that have passed all stages."""
-        if not parcel:
-            return
-        budget = self._flight.budget
-        for item in parcel:
-            budget.enter(item.number)
-            if item.size is not None:
-                budget.charge(item.number, item.most)
-        assert self._finished is not None
-        await self._finished.put(parcel)
+    async def _pass_by(self, relay: Relay) -> None:
+        count = self._flight.turns
 
-    def take(self, count: int, emit: Emit[Parcel]) -> None:
-        """Take slices, in the worker's thread."""
-        flight, ready = self._flight, list[Slice]()
-        own_draws = not flight.randomness.shared
+        def take(emit: Emit[Parcel]) -> None:
+            emit(relay.take(count))
 
-        def hand_on() -> None:
-            if ready:
-                emit(ready[:])
-                ready.clear()
-
-        self._scene.before_waiting = hand_on
-        with entered(self._scene):
-            if self._iterator is None:
-                self._iterator = iter(self._generator)
-            while len(ready) < count and not flight.over:
-                started = time.perf_counter()
-                self._scene.moment = (self._number, 0)
-                if flight.stop.made and flight.all_done(True):
-                    self._ended = True
-                    break
-                flight.tracer.asking(self._number)
-                try:
-                    if own_draws:
-                        with flight.randomness.of(self._where.component, self._number):
-                            rows = next(self._iterator, ENDED)
-                    else:
-                        rows = next(self._iterator, ENDED)
-                except BaseException as error:
-                    locate(error, self._where)
-                    raise
-                flight.draws.look(self._where.component)
-                if rows is ENDED:
-                    self._ended = True
-                    break
-                ready.append(self._begun(rows, started, time.perf_counter()))
-        hand_on()
+        async for parcel in streamed(self._worker, take, self._flight):
+            if parcel:
+                relay.account(parcel)
+                await self._finished.put(parcel)
 
     async def _next_on_loop(self) -> None:
-        self._scene.moment = (self._number, 0)
-        self._scene.on_loop = True
+        source, flight = self._source, self._flight
+        source.go_on_loop()
         started = time.perf_counter()
-        if self._flight.stop.made and await self._all_done(stopping=True):
-            self._ended = True
+        if flight.stop.made and await self._all_done(stopping=True):
+            source.end()
             return
-        self._flight.tracer.asking(self._number)
-        rows = await _on_loop(self._scene, awaited_slice, (self._generator,), self._where, self.worker, self._flight)
-        if isinstance(rows, slice) and rows == self._generator.EMPTY and await self._all_done(stopping=False):
-            self._ended = True
+        flight.tracer.asking(source.number)
+        rows = await _on_loop(source.scene, awaited_slice, (source.generator,), source.where, self._worker, flight)
+        if isinstance(rows, slice) and rows == source.generator.EMPTY and await self._all_done(stopping=False):
+            source.end()
         else:
-            await self._hand_on([self._begun(rows, started, time.perf_counter())])
+            await self._hand_on([source.begun(rows, started, time.perf_counter())])
 
     async def _all_done(self, *, stopping: bool) -> bool:
         def ask() -> bool:
-            with entered(Scene(0, (self._number, 0))):
+            with entered(Scene(0, (self._source.number, 0))):
                 return self._flight.all_done(stopping)
 
-        return await self.worker.run(ask)
-
-    def _begun(self, rows: object, started: float, now: float) -> Slice:
-        item = Slice(self._number, checked_slice(rows, self._where))
-        item.seconds = item.longest = now - started
-        if self._flight.measures is not None:
-            self._flight.measures.begin(item, started, now, self._scene)
-        tracer = self._flight.tracer
-        tracer.begin(item.number, item.rows)
-        if tracer.hazards.components == 1:
-            # With stages it is the last one that counts; nobody waits for a generator.
-            tracer.finish((item.number, 0))
-        elif tracer.passed is not None:
-            tracer.passed(item.number, 0)
-        self._number += 1
-        return item
+        return await self._worker.run(ask)
 
 
 async def _on_loop(
@@ -272,7 +198,7 @@ class Prefetching:
             try:
                 while True:
                     parcel = await self._inbox.get()
-                    if len(parcel) > 1 or flight.single or flight.batches.alone or flight.tracer.alone:
+                    if len(parcel) > 1 or flight.single or flight.batches.alone or flight.tracer.in_turn:
                         await self._begun.put((parcel, None))
                         continue
                     (item,) = parcel
@@ -310,48 +236,39 @@ class Prefetching:
 
 
 class Staging:
-    """A stage as an actor: one slice at a time, in order."""
+    """A stage as an actor."""
 
     def __init__(
         self,
-        position: int,
-        step: Step,
-        source: str,
-        loading: Loading,
+        station: Station,
         worker: Worker,
         inbox: Mailbox[Parcel],
         outbox: Mailbox[Parcel],
         flight: Flight,
     ) -> None:
-        self._step = step
-        self._source = source
-        self._loading = loading
-        self.worker = worker
+        self._station = station
+        self._worker = worker
         self._inbox = inbox
         self._outbox = outbox
         self._flight = flight
-        self._scene = Scene(position)
-        self._position = position
-        self._last = position + 1 == flight.tracer.hazards.components
-        self._seconds = 0.0  # what the last slice took
-        self.asynchronous = inspect.iscoroutinefunction(step.stage.run)
 
     async def act(self) -> None:
         """Process slices until there are no more."""
+        station = self._station
         while True:
             try:
                 parcel = await self._inbox.get()
             except Closed:
                 break
-            if self.asynchronous:
+            if station.asynchronous:
                 for item in parcel:
                     await self._process_on_loop(item)
                     await self._hand_on([item])
                 continue
-            while self._seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
+            while station.seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
                 parcel = parcel + more
             work = parcel
-            async for done in streamed(self.worker, lambda emit, work=work: self.process(work, emit), self._flight):  # type: ignore[misc]
+            async for done in streamed(self._worker, lambda emit, work=work: station.process(work, emit), self._flight):  # type: ignore[misc]
                 await self._hand_on(done)
         self._outbox.close()
 
@@ -361,95 +278,29 @@ class Staging:
                 self._flight.budget.charge(item.number, item.size)
         await self._outbox.put(parcel)
 
-    def process(self, parcel: Parcel, emit: Emit[Parcel]) -> None:
-        """Process slices, in the worker's thread."""
-        ready = list[Slice]()
-
-        def hand_on() -> None:
-            if ready:
-                emit(ready[:])
-                ready.clear()
-
-        self._scene.before_waiting = hand_on
-        step, stage, flight, finish = self._step, self._step.stage, self._flight, self._flight.tracer.finish
-        own_draws = not flight.randomness.shared
-        with entered(self._scene):
-            now = handed_on = time.perf_counter()
-            for item in parcel:
-                if flight.over:
-                    break
-                self._scene.moment = (item.number, self._position)
-                self._scene.rows = item.rows
-                started = loaded = now
-                try:
-                    step.purge(item.cache)
-                    self._loading.fill(item, step)
-                    loaded = time.perf_counter()
-                    if own_draws:
-                        with flight.randomness.of(step.where.component, item.number):
-                            stage.run(self._source, item.rows, item.cache)
-                    else:
-                        stage.run(self._source, item.rows, item.cache)
-                except BaseException as error:
-                    if item.course is not None:
-                        item.course.note_failure(self._scene, started, loaded)
-                    locate(error, step.where.on(item.rows, item.number))
-                    raise
-                flight.draws.look(step.where.component)
-                finish(self._scene.moment)
-                now = time.perf_counter()
-                self._seconds = now - started
-                item.note(loaded - started, now - loaded)
-                alone = flight.batches.alone
-                if not alone or item is parcel[-1] or item.course is not None:
-                    item.size = size_of(item.cache.values())
-                    item.most = max(item.most, item.size)
-                if item.course is not None:
-                    item.course.note(self._scene, started, loaded, now, item.size)
-                if self._last:
-                    item.release()
-                ready.append(item)
-                if flight.at_once or (now - handed_on > _HAND_ON and not alone):
-                    hand_on()
-                    handed_on = now
-        hand_on()
-
     async def _process_on_loop(self, item: Slice) -> None:
-        step, scene, flight = self._step, self._scene, self._flight
+        station, step, flight = self._station, self._station.step, self._flight
         started = time.perf_counter()
-        moment = scene.moment = (item.number, self._position)
-        scene.rows = item.rows
+        station.go_on_loop(item, prepared=False)
 
         def prepare() -> None:
-            with entered(Scene(self._position, moment, rows=item.rows)) as other:
-                try:
-                    step.purge(item.cache)
-                    self._loading.fill(item, step)
-                except BaseException as error:
-                    locate(error, step.where.on(item.rows, item.number))
-                    raise
-                scene.add(other)
+            with entered(Scene(station.position, station.scene.moment, rows=item.rows)) as other:
+                station.prepare(item)
+                station.scene.add(other)
 
-        async for _ in streamed(self.worker, lambda emit: prepare(), flight):
+        async for _ in streamed(self._worker, lambda emit: prepare(), flight):
             pass
-        scene.on_loop = True
+        station.go_on_loop(item, prepared=True)
         loaded = time.perf_counter()
-        arguments = (self._source, item.rows, item.cache)
+        arguments = (station.source, item.rows, item.cache)
         where = step.where.on(item.rows, item.number)
         try:
-            await _on_loop(scene, step.stage.run, arguments, where, self.worker, flight)
+            await _on_loop(station.scene, step.stage.run, arguments, where, self._worker, flight)
         except BaseException:
             if item.course is not None:
-                item.course.note_failure(scene, started, loaded)
+                item.course.note_failure(station.scene, started, loaded)
             raise
-        flight.tracer.finish(moment)
-        now = time.perf_counter()
-        item.note(loaded - started, now - loaded)
-        item.size = size_of(item.cache.values())
-        if item.course is not None:
-            item.course.note(scene, started, loaded, now, item.size)
-        if self._last:
-            item.release()
+        station.done_on_loop(item, started, loaded)
 
 
 class Committing:
@@ -457,13 +308,11 @@ class Committing:
 
     def __init__(
         self,
-        data_manager: H5FlowDataManager,
         loading: Loading,
         writer: Worker,
         inbox: Mailbox[Parcel],
         flight: Flight,
     ) -> None:
-        self._data_manager = data_manager
         self._loading = loading
         self._writer = writer
         self._inbox = inbox
@@ -477,18 +326,14 @@ class Committing:
                 parcel = await self._inbox.get()
             except Closed:
                 return
-            warm = flight.warm
             flight.commit(parcel)
-            if flight.warm and not warm and flight.randomness.shared:
-                await self._writer.run(flight.draws.watch_numpy)
+            if not (flight.in_turn or flight.watches_draws):
+                await self._writer.run(flight.watch_draws)  # imports what may take a while
             self._loading.warm = flight.warm
-            if self._data_manager.has_to_settle:
-                started = time.perf_counter()
+            if flight.has_to_settle:
                 try:
-                    await self._writer.run(self._data_manager.settle)
+                    await self._writer.run(flight.settle)
                 except Exception as error:  # noqa: BLE001 - it is handed on
                     raise flight.fail(error) from None
-                if flight.measures is not None:
-                    flight.measures.settled(started, time.perf_counter())
             parcel.clear()
             flight.changed()

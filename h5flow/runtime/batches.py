@@ -14,8 +14,9 @@ CHEAP = 1e-3
 #: How long a batch shall take, in seconds: between two of them the event loop wakes up, on another core.
 _BATCH = 0.3
 _LARGEST = 256
-# By how much more slices take whose components always need Python's lock, when threads compete for it.
-_COMPETING = 0.6
+# By how much more slices take whose components always need Python's lock, when threads compete for it; else by the
+# share of the time in which two of them do.
+_COMPETING = 1.25
 # Nobody competes if it is needed for less than this share of the time.
 _SELDOM = 0.3
 # A way is judged by so many slices, which took so long.
@@ -23,6 +24,8 @@ _JUDGED_SLICES = 8
 _JUDGED_SECONDS = 0.1
 # What it may then take of what slices take in turn: something must be won if threads compete.
 _WON, _NOT_LOST = 0.95, 1.02
+# Where threads compete, a trial may lose, so that slices go in turn for so many times as long before it.
+_PATIENCE = 20.0
 # What was no better is tried again after so many seconds, and then ever more seldom, since that isn't for nothing.
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 60.0
@@ -46,6 +49,7 @@ class Batches:
         self._overlapping: float | None = None
         self._in_turn: float | None = None
         self._window: tuple[float, int] | None = None
+        self._began: float | None = None
         self._next_trial = 0.0
         self._pause = _FIRST_PAUSE
 
@@ -73,6 +77,8 @@ class Batches:
         """
         each = seconds / slices
         before = self.alone
+        if self._began is None:
+            self._began = now
         if single or before:
             self._least = each if self._least is None else min(self._least, each)
         weight = min(0.5, slices / 8)
@@ -87,15 +93,24 @@ class Batches:
             if not single:
                 self._time(slices, now)
             self._need = 1.0 if need is None else need
-            promise = max(self._longest, self._need) * (1 + _COMPETING * self._need)
-            self._go(alone=promise >= 1 or now < self._next_trial)
+            promise = max(self._longest, self._need) * (1 + _COMPETING * self._need**2)
+            self._go(alone=promise >= 1 or now < max(self._next_trial, self._began + self._patience))
         else:
             self._judge(slices, now)
         if single:
             self._window = None
         if self.alone:
-            self.size = max(1, min(_LARGEST, 4 * self.size, int(_BATCH / max(self._mean, 1e-9))))
+            # What isn't known yet may be when the next slice is done.
+            largest = 1 if need is None and self._mean >= CHEAP else _LARGEST
+            self.size = max(1, min(largest, 4 * self.size, int(_BATCH / max(self._mean, 1e-9))))
         return self.alone != before
+
+    @property
+    def _patience(self) -> float:
+        """For how long slices go in turn before a trial, in seconds."""
+        if self._need <= _SELDOM:
+            return 0.0
+        return _PATIENCE * max(_JUDGED_SECONDS, _JUDGED_SLICES * (self._in_turn or self._mean))
 
     def _go(self, *, alone: bool) -> None:
         if alone != self.alone:
@@ -127,7 +142,9 @@ class Batches:
         in_turn = self._in_turn or self._least
         bearable = _NOT_LOST if self._need <= _SELDOM else _WON
         if in_turn is not None and self._overlapping is not None and self._overlapping > bearable * in_turn:
-            self._next_trial, self._pause = now + self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
+            pause = max(self._pause, self._patience)
+            self._next_trial = now + pause
+            self._pause = min(max(_LONGEST_PAUSE, 2 * self._patience), 2 * pause)
             self._go(alone=True)
         else:
             self._pause = _FIRST_PAUSE

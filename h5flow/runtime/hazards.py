@@ -28,6 +28,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from h5flow.data.resource import Resource
 from h5flow.errors import H5FlowError
 
 # From so many on, what is noted of a resource is looked through for what is too old.
@@ -78,7 +79,7 @@ class Prefetched(msgspec.Struct):
     stale: bool = False
     #: Whether a component has got it, so that it can't be loaded again.
     accepted: bool = False
-    reads: list[tuple[str, Rows]] = msgspec.field(default_factory=list)
+    reads: list[tuple[Resource, Rows]] = msgspec.field(default_factory=list)
 
 
 class _Resource(msgspec.Struct):
@@ -101,25 +102,25 @@ class _Resource(msgspec.Struct):
 class Hazards:
     """The state of all resources of a run.
 
-    `names` are those of the components, the generator's first; `source` is the dataset that slices are of.
+    `names` are those of the components, the generator's first; `source` is the rows that slices are of.
     """
 
-    def __init__(self, names: Sequence[str], source: str) -> None:
+    def __init__(self, names: Sequence[str], source: Resource) -> None:
         self._names = names
-        self._resources: dict[str, _Resource] = {}
+        self._resources: dict[Resource, _Resource] = {}
         self._source = self._of(source)
         self._finished = [-1] * len(names)
         self._last = len(names) - 1
         self._own: dict[int, tuple[int, int]] = {}
         self._slices: dict[int, tuple[int, int]] = {}
         self._highest = 0
-        self._created: dict[str, Moment] = {}
+        self._created: dict[Resource, Moment] = {}
         #: Grows with each new claim, after which requirements may have become late.
         self.version = 0
 
     # who does what
 
-    def claim(self, position: int, resource: str, claim: int) -> None:
+    def claim(self, position: int, resource: Resource, claim: int) -> None:
         """Note that a component does something with a resource."""
         self._claim(self._of(resource), position, claim)
 
@@ -130,7 +131,11 @@ class Hazards:
             known.last_claimer = max(known.last_claimer, position)
             self.version += 1
 
-    def claimed(self, resource: str, claim: int) -> list[int]:
+    def learn(self, moment: Moment, resource: Resource, kind: int, rows: Rows) -> None:
+        """Note of an access in order (a READ or UPDATE) only what the component does, for slices to come."""
+        self._claim_precisely(self._of(resource), moment, kind, rows)
+
+    def claimed(self, resource: Resource, claim: int) -> list[int]:
         """The components that do any of this with a resource, in order."""
         known = self._resources.get(resource)
         return [] if known is None else sorted(p for p, made in known.claims.items() if made & claim)
@@ -140,7 +145,7 @@ class Hazards:
         """How many components there are."""
         return len(self._names)
 
-    def same_rows(self, resource: str, other: str) -> None:
+    def same_rows(self, resource: Resource, other: Resource) -> None:
         """Say that the rows of a resource are those of another one, and are appended with them."""
         self._of(resource).rows_of = self._of(other)
 
@@ -181,12 +186,12 @@ class Hazards:
         for resource, known in self._resources.items():
             noted = itertools.chain(known.grown_at[-1:], (r[0] for r in known.reads), (u[0] for u in known.updates))
             if any(later > moment for later in noted):
-                return _named(resource)
+                return str(resource)
         return None
 
     # before an access
 
-    def awaited(self, moment: Moment, resource: str, kind: int, rows: Rows) -> Moment | None:
+    def awaited(self, moment: Moment, resource: Resource, kind: int, rows: Rows) -> Moment | None:
         """What has to be finished before this access (a READ, APPEND or UPDATE); `None` if nothing.
 
         Only later components are waited for, with the slice before; those before are done with this one.
@@ -233,14 +238,14 @@ class Hazards:
 
     # accesses
 
-    def length(self, moment: Moment, resource: str, now: int) -> int:
+    def length(self, moment: Moment, resource: Resource, now: int) -> int:
         """How many rows a resource has at a moment; `now` is how many there are."""
         known = self._resources.get(resource)
         if known is None or not known.grown_at or known.grown_at[-1] <= moment:
             return now
         return known.lengths[bisect.bisect_right(known.grown_at, moment)]
 
-    def exists(self, moment: Moment, resource: str) -> bool:
+    def exists(self, moment: Moment, resource: Resource) -> bool:
         """Whether what exists now did so at a moment."""
         created = self._created.get(resource)
         return created is None or created <= moment
@@ -248,7 +253,7 @@ class Hazards:
     def read(
         self,
         moment: Moment,
-        resource: str,
+        resource: Resource,
         rows: Rows,
         prefetched: Prefetched | None = None,
         as_lookup: bool = False,
@@ -276,7 +281,7 @@ class Hazards:
             self._forget(known)
         known.reads.append((moment, rows, prefetched))
 
-    def append(self, moment: Moment, resource: str, length: int, grown: int) -> None:
+    def append(self, moment: Moment, resource: Resource, length: int, grown: int) -> None:
         """Note that a resource of `length` rows gets `grown` more. Raises `Conflict`."""
         known = self._of(resource)
         self._claim(known, moment[1], Claim.APPEND)
@@ -290,7 +295,7 @@ class Hazards:
         known.lengths.append(length + grown)
         self._check_reads(known, moment, resource, None, growth=True)
 
-    def update(self, moment: Moment, resource: str, rows: Rows, in_order: bool = False) -> None:
+    def update(self, moment: Moment, resource: Resource, rows: Rows, in_order: bool = False) -> None:
         """Note a write to rows that exist. Raises `Conflict`.
 
         With `in_order` another resource, whose visible length hides them from earlier look-ups, keeps them in order.
@@ -307,12 +312,14 @@ class Hazards:
             known.updates.append((moment, rows, in_order))
         self._check_reads(known, moment, resource, rows)
 
-    def create(self, moment: Moment, resource: str) -> None:
+    def create(self, moment: Moment, resource: Resource) -> None:
         """Note that something comes into existence. Raises `Conflict`."""
         self._created[resource] = moment
         self.update(moment, resource, None)
 
-    def _check_reads(self, known: _Resource, moment: Moment, resource: str, rows: Rows, growth: bool = False) -> None:
+    def _check_reads(
+        self, known: _Resource, moment: Moment, resource: Resource, rows: Rows, growth: bool = False
+    ) -> None:
         """Find reads of later moments that have missed a write at `moment`."""
         for read, seen, prefetched in known.reads:
             if read <= moment:
@@ -336,7 +343,7 @@ class Hazards:
 
     # memory
 
-    def _of(self, resource: str) -> _Resource:
+    def _of(self, resource: Resource) -> _Resource:
         known = self._resources.get(resource)
         if known is None:
             known = self._resources[resource] = _Resource()
@@ -362,25 +369,14 @@ class Hazards:
             assert known.grown_at == sorted(known.grown_at)
             assert known.lengths == sorted(known.lengths)
             assert len(known.lengths) == len(known.grown_at) + 1 or not known.lengths
-            assert max(map(len, (known.reads, known.updates, known.grown_at))) <= known.limit
+            assert max(len(known.reads), len(known.updates), len(known.grown_at)) <= known.limit
 
-    def _conflict(self, resource: str, moment: Moment, does: str, other: Moment, did: str) -> Conflict:
+    def _conflict(self, resource: Resource, moment: Moment, does: str, other: Moment, did: str) -> Conflict:
         return Conflict(
-            f"{self._names[moment[1]]} {does} {_named(resource)} on slice number {moment[0]}, which"
+            f"{self._names[moment[1]]} {does} {resource} on slice number {moment[0]}, which"
             f" {self._names[other[1]]} {did} on slice number {other[0]} already;"
             " run this workflow with runtime.mode: sequential"
         )
-
-
-def _named(resource: str) -> str:
-    """A resource in words."""
-    if resource.startswith("@"):
-        return f"the attributes of '{resource[1:]}'"
-    if resource.startswith("references of "):
-        return f"the references of '{resource[14:]}'"
-    if resource.startswith("?"):
-        return f"whether '{resource[1:]}' exists"
-    return f"'{resource.strip('/').removesuffix('/data')}'"
 
 
 def _span(rows: tuple[int, int] | np.ndarray[Any, np.dtype[np.int64]]) -> tuple[int, int]:

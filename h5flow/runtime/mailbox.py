@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -111,6 +113,8 @@ class Mailbox(Generic[T]):
 
 async def turn(waiters: deque[asyncio.Future[None]]) -> None:
     """Wait until woken. Who is cancelled when it has been woken already wakes the next one instead."""
+    import asyncio  # only here: without a loop it isn't needed
+
     waiter = asyncio.get_running_loop().create_future()
     waiters.append(waiter)
     try:

@@ -1,51 +1,49 @@
-"""Pipelined mode: the actors of a run and the mailboxes between them.
+"""Pipelined mode: slices in turn as long as nothing is won by more, and then the actors and the mailboxes between them.
 
     generator ─▶ prefetcher ─▶ stage 1 ─▶ stage 2 ─▶ … ─▶ committer
 
-The output is that of sequential mode; see `hazards` for why.
+The output is that of sequential mode; see `hazards` for why. Slices in turn need no event loop, and until some overlap
+asyncio isn't imported: that takes as long as a short run.
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from h5flow.data import H5FlowDataManager
-from h5flow.errors import UsageError
-from h5flow.runtime.actors import Committing, Generating, Parcel, Prefetching, Staging
 from h5flow.runtime.budget import Budget
 from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.lock_need import LockNeed
-from h5flow.runtime.mailbox import Closed, Mailbox
+from h5flow.runtime.mailbox import Mailbox
 from h5flow.runtime.measures import GENERATOR, PREFETCH, Measures, actor_of
-from h5flow.runtime.pipeline_state import Failed, Flight
+from h5flow.runtime.pipeline_state import Flight
 from h5flow.runtime.prefetching import Forecast, Loading
 from h5flow.runtime.randomness import Randomness
+from h5flow.runtime.relay import Relay
+from h5flow.runtime.stations import Parcel, Source, Station
 from h5flow.runtime.steps import Done, Step
 from h5flow.runtime.stopping import Stopped, StopRequest
 from h5flow.runtime.tracing import Tracer
 from h5flow.runtime.worker import Worker
-from h5flow.telemetry import emit
-from h5flow.telemetry.events import QueueDeepened
 from h5flow.telemetry.state import QueueState, RunState
 
 T = TypeVar("T")
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+if TYPE_CHECKING:
+    from h5flow.runtime.overlapping import Parts
 
 # Threads that read return to Python often; at the usual 5 ms a stage of pure Python would starve them.
 _SWITCH_INTERVAL = 5e-4
 _AUTOMATIC_DEPTH = 2
-_DEEPEST = 64
 
 
 class Depths(msgspec.Struct, frozen=True):
@@ -97,72 +95,128 @@ class Pipeline:
             data_manager.all_done,
             self._lock_need,
             loaders,
-            lambda: data_manager.has_to_settle,
+            data_manager.data_file,
             measures,
         )
         self._began = time.perf_counter()
-        self._workers = list(workers)
+        self.workers = list(workers)
         self._tracer = tracer
-        self._depths = depths
+        self.depths = depths
         source = generator.dset_name
         stages = [step.stage.name for step in steps]
         self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source)
-        self._loaders = [Worker(f"h5flow loader {number + 1}") for number in range(loaders)]
-        self._writer = Worker("h5flow writer")
+        self.loaders = [Worker(f"h5flow loader {number + 1}") for number in range(loaders)]
+        self.writer = Worker("h5flow writer")
         self.mailboxes: list[Mailbox[Parcel]] = [
             *(Mailbox(name, depths.of(name)) for name in (GENERATOR, PREFETCH)),
             *(Mailbox(actor_of(name), depths.of(name)) for name in stages),
         ]
-        generated, loaded, *_ = self.mailboxes
-        self._generating = generating = Generating(generator, generator_where, workers[0], generated, self.flight)
-        stagings = [
-            Staging(position, step, source, self.loading, worker, inbox, outbox, self.flight)
-            for position, (step, worker, (inbox, outbox)) in enumerate(
-                zip(steps, workers[1:], itertools.pairwise(self.mailboxes[1:]), strict=True), start=1
-            )
+        self.source = Source(generator, generator_where, self.flight)
+        self.stations = [
+            Station(position, step, source, self.loading, self.flight) for position, step in enumerate(steps, start=1)
         ]
-        generating.pass_by(stagings, self.mailboxes[-1])
-        self._actors: list[Callable[[], Awaitable[None]]] = [
-            generating.act,
-            Prefetching(self.loading, self._loaders, generated, loaded, self.flight).act,
-            Committing(data_manager, self.loading, self._writer, self.mailboxes[-1], self.flight).act,
-            *(staging.act for staging in stagings),
-        ]
+        #: Passes slices in turn, unless components run on an event loop.
+        self.relay: Relay | None = None
+        if not (self.source.asynchronous or any(station.asynchronous for station in self.stations)):
+            self.relay = Relay(self.source, self.stations, self.flight)
+            self.flight.relayed = True
 
-    async def run(self) -> BaseException | None:
+    def run(self, loop: str) -> BaseException | None:
         """Run until there are no more slices; returns what has gone wrong, if anything.
 
-        When it returns no thread is at work any more.
+        When it returns no thread is at work any more. `loop` says which event loop is made where slices overlap:
+        `uvloop`, `asyncio`, or `auto`, which is uvloop where it is installed.
         """
-        failure: BaseException | None = None
+        flight = self.flight
+        if loop == "uvloop":
+            from h5flow.runtime.overlapping import loop_factory
+
+            loop_factory(loop)  # who has asked for it is to hear at once that there is none
+        with self._running():
+            try:
+                if self.relay is not None:
+                    self._pass_in_turn(self.relay)
+                if not (flight.over or self.source.ended):
+                    from h5flow.runtime.overlapping import overlap, run_on_loop
+
+                    run_on_loop(lambda: overlap(self._parts()), loop)
+            except BaseException:
+                flight.fail(_cancelled())
+                raise
+            finally:
+                for worker in self._end():
+                    worker.rest()
+        return flight.failure
+
+    async def run_on_callers_loop(self) -> BaseException | None:
+        """As `run`, on the event loop that is running."""
+        from h5flow.runtime.overlapping import overlap, rest
+
+        with self._running():
+            try:
+                await overlap(self._parts())
+            except BaseException:
+                self.flight.fail(_cancelled())
+                raise
+            finally:
+                for worker in self._end():
+                    await rest(worker)
+        return self.flight.failure
+
+    def _parts(self) -> Parts:
+        from h5flow.runtime.overlapping import Parts
+
+        return Parts(
+            flight=self.flight,
+            source=self.source,
+            stations=self.stations,
+            relay=self.relay,
+            loading=self.loading,
+            workers=self.workers,
+            loaders=self.loaders,
+            writer=self.writer,
+            mailboxes=self.mailboxes,
+            tuned=self.depths.automatic,
+        )
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         flight = self.flight
         draws = flight.draws.loop() if flight.randomness.shared else flight.randomness.loop()
         with _switching_often(), draws:
             self._tracer.running = True
-            self._lock_need.start()
             try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(_guarded(act)) for act in self._actors]
-                    if self._depths.automatic:
-                        tuning = group.create_task(self._tune())
-                        group.create_task(_cancel_after(tasks, tuning))
-            except* Failed:
-                failure = self.flight.failure
-            except* Exception as group_error:  # noqa: BLE001 - it is handed on
-                failure = self.flight.failure or _first(group_error)
+                yield
             finally:
-                self._lock_need.end()
-                self._tracer.running = False
-                if failure is not None or sys.exc_info()[0] is not None:
-                    self.flight.failure = self.flight.failure or failure or RuntimeError("the run was cancelled")
-                    self._tracer.end()
-                # With other ranks, threads may wait for some that have failed or will be ended by this one.
-                leaving = self.flight.stop.at_once or (failure is not None and self._tracer.passed is not None)
-                for worker in () if leaving else (*self._workers, *self._loaders, self._writer):
-                    await asyncio.shield(worker.rest())
-                for worker in (*self._loaders, self._writer):
+                for worker in (*self.loaders, self.writer):
                     worker.close(wait=False)
-        return failure
+
+    def _end(self) -> Sequence[Worker]:
+        """End the loop; returns the threads that are to be waited for."""
+        self._lock_need.end()
+        self._tracer.running = False
+        if self.flight.over:
+            self._tracer.end()
+        # With other ranks, threads may wait for some that have failed or will be ended by this one.
+        leaving = self.flight.stop.at_once or (self.flight.over and self._tracer.passed is not None)
+        return () if leaving else (*self.workers, *self.loaders, self.writer)
+
+    def _pass_in_turn(self, relay: Relay) -> None:
+        """Pass slices until there are no more, or some shall overlap."""
+        flight = self.flight
+        while flight.in_turn and not (flight.over or self.source.ended):
+            flight.take_turns()
+            count = flight.turns
+            outcome = self.workers[0].outcome(lambda count=count: relay.take(count))  # type: ignore[misc]
+            if outcome.error is not None:
+                flight.fail(outcome.error)
+                return
+            if outcome.value:
+                relay.account(outcome.value)
+                flight.commit(outcome.value)
+                self.loading.warm = flight.warm
+        if not self.source.ended:
+            flight.watch_draws()
 
     def state(self) -> RunState:
         """How far the loop is; may be asked from any thread."""
@@ -171,7 +225,7 @@ class Pipeline:
             slices=flight.done.slices,
             rows=flight.done.rows,
             seconds=time.perf_counter() - self._began,
-            in_flight=flight.budget.in_flight + self._generating.passing_by,
+            in_flight=flight.budget.in_flight + (0 if self.relay is None else self.relay.in_flight),
             in_flight_bytes=flight.budget.bytes,
             bytes=0 if flight.measures is None else flight.measures.bytes,
             reloads=self.loading.reloads,
@@ -181,20 +235,9 @@ class Pipeline:
             queues=tuple(_state_of(mailbox) for mailbox in self.mailboxes),
         )
 
-    async def _tune(self) -> None:
-        """Deepen mailboxes that are now full, now empty: more room lets fast and slow slices even out."""
-        waits: dict[str, tuple[float, float]] = {mailbox.name: (0.0, 0.0) for mailbox in self.mailboxes}
-        while True:
-            await asyncio.sleep(0.25)
-            for mailbox in self.mailboxes[:-1]:
-                statistics = mailbox.statistics
-                before = waits[mailbox.name]
-                waits[mailbox.name] = (statistics.put_wait, statistics.get_wait)
-                starved = statistics.get_wait - before[1]
-                blocked = statistics.put_wait - before[0]
-                if starved > 0.01 and blocked > 0.01 and mailbox.depth < _DEEPEST and self.flight.budget.admits():
-                    mailbox.deepen(2 * mailbox.depth)
-                    emit(QueueDeepened(queue=mailbox.name, depth=mailbox.depth, put_wait_s=blocked, get_wait_s=starved))
+
+def _cancelled() -> RuntimeError:
+    return RuntimeError("the run was cancelled")
 
 
 def _state_of(mailbox: Mailbox[Parcel]) -> QueueState:
@@ -211,26 +254,6 @@ def _state_of(mailbox: Mailbox[Parcel]) -> QueueState:
     )
 
 
-async def _guarded(act: Callable[[], Awaitable[None]]) -> None:
-    """Run an actor; that a mailbox is closed too early means that another actor has failed."""
-    try:
-        await act()
-    except Closed as error:
-        raise Failed from error
-
-
-async def _cancel_after(tasks: Sequence[asyncio.Task[None]], other: asyncio.Task[None]) -> None:
-    await asyncio.wait(tasks)
-    other.cancel()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 @contextmanager
 def _switching_often() -> Iterator[None]:
     before = sys.getswitchinterval()
@@ -239,19 +262,6 @@ def _switching_often() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
-
-
-def run_on_loop(main: Callable[[], Any], factory: LoopFactory | None) -> Any:
-    """The result of a coroutine function, run on an event loop that `factory` makes.
-
-    Where a loop is running already, as in a notebook, it gets a thread of its own.
-    """
-
-    def run() -> Any:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(main())
-
-    return run_off_loop(run)
 
 
 def run_off_loop(function: Callable[[], T]) -> T:
@@ -269,23 +279,11 @@ def run_off_loop(function: Callable[[], T]) -> T:
 
 
 def _on_running_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")  # without it there is none
+    if asyncio is None:
+        return False
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
     return True
-
-
-def loop_factory(name: str) -> LoopFactory | None:
-    """What makes event loops: `uvloop`, `asyncio`, or `auto`, which is uvloop where it is installed."""
-    if name == "asyncio":
-        return None
-    try:
-        import uvloop
-    except ImportError as error:
-        if name == "uvloop":
-            raise UsageError(
-                "runtime.loop: uvloop isn't installed; pip install uvloop, or set runtime.loop to auto"
-            ) from error
-        return None
-    return uvloop.new_event_loop

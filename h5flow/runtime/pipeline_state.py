@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from h5flow.runtime.batches import Batches
 from h5flow.runtime.budget import Budget
@@ -21,6 +21,9 @@ from h5flow.runtime.tracing import Abandoned, Tracer, scene
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import SlicesBatched, SlicesSerialized
 
+if TYPE_CHECKING:
+    import asyncio
+
 # So many slices that aren't empty run one at a time at first, to see what components do and what it costs: the
 # first, the second, which may look back at one before it, and one that may look back at both. No more than so many.
 _WARM_UP = 3
@@ -29,6 +32,19 @@ _LONGEST_WARM_UP = 16
 
 class Failed(Exception):
     """An actor has ended the run."""
+
+
+class Settling(Protocol):
+    """Who keeps what components have written until it is worth to be brought to the file."""
+
+    @property
+    def has_to_settle(self) -> bool:
+        """Whether `settle` would write anything."""
+        ...
+
+    def settle(self) -> None:
+        """Write the oldest of it, if it is too much."""
+        ...
 
 
 class Flight:
@@ -45,7 +61,7 @@ class Flight:
         all_done: Callable[[bool], bool],
         lock_need: LockNeed,
         loaders: int,
-        has_to_settle: Callable[[], bool],
+        settling: Settling,
         measures: Measures | None = None,
     ) -> None:
         #: Where somebody wants to know what slices take.
@@ -60,10 +76,11 @@ class Flight:
         self.batches = Batches()
         self.lock_need = lock_need
         self._loaders = loaders
-        #: Whether something of what has been written is to be brought to the file.
-        self.has_to_settle = has_to_settle
+        self._settling = settling
         self.draws = DrawWatch(lambda: _component(names), self._drawn, self._strayed)
         self.failure: BaseException | None = None
+        #: Whether slices in turn pass the event loop by, all components one after the other.
+        self.relayed = False
         #: Whether it is known what components do.
         self.warm = False
         self._seen = (0, 0)
@@ -119,12 +136,16 @@ class Flight:
         """Wait until the generator may go on, or shall stop."""
         while not (self.stop.made or self._admits()):
             await turn(self._waiters)
+        self.take_turns()
+
+    def take_turns(self) -> None:
+        """Where nothing is in flight, see whether slices go in turn from now on."""
         if not self.budget.in_flight:
-            cheap = self.batches.alone and not self.single
-            if self.tracer.alone and not cheap:
+            in_turn = self.single or (self.batches.alone and self.relayed)
+            if self.tracer.leaves_alone and not in_turn:
                 # What the stage does, of which nothing was noted, may have changed.
                 self._warm_up_again()
-            self.tracer.leave_alone(cheap)
+            self.tracer.take_turns(in_turn or self.single)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition, which is looked at whenever something has `changed`."""
@@ -144,6 +165,8 @@ class Flight:
                 self.measures.done(item)
         seconds = sum(item.seconds for item in parcel)
         longest = sum(max(item.longest, item.loading / self._loaders) for item in parcel)
+        # From the second slice on: the first one meets with what others don't, such as memory that is new.
+        self.lock_need.start(seconds / len(parcel))
         if self.batches.note(
             seconds,
             len(parcel),
@@ -162,8 +185,31 @@ class Flight:
         if not self.single and self.tracer.untraceable is not None:
             self._one_at_a_time()
 
+    def watch_draws(self) -> None:
+        """See who draws random numbers from now on, whatever it is that they import, since slices overlap."""
+        if self.randomness.shared:
+            self.draws.watch_numpy()
+
+    @property
+    def watches_draws(self) -> bool:
+        """Whether that is seen."""
+        return not self.randomness.shared or self.draws.watches_all
+
+    @property
+    def has_to_settle(self) -> bool:
+        """Whether something of what has been written is to be brought to the file."""
+        return self._settling.has_to_settle
+
+    def settle(self) -> None:
+        """Bring to the file what has been buffered for long, in the calling thread; called between slices."""
+        if self._settling.has_to_settle:
+            started = time.perf_counter()
+            self._settling.settle()
+            if self.measures is not None:
+                self.measures.settled(started, time.perf_counter())
+
     def _admits(self) -> bool:
-        if self.single or self.batches.alone or self.tracer.alone:
+        if self.single or self.batches.alone or self.tracer.in_turn:
             return not self.budget.in_flight
         return self.budget.admits()
 

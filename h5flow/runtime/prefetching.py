@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from h5flow.data.resource import Resource
 from h5flow.errors import FileError
 from h5flow.runtime.hazards import Claim, Hazards, Prefetched
 from h5flow.runtime.loading import Load, RequirementLoader
@@ -35,14 +36,14 @@ class Forecast:
         self._firsts: list[tuple[int, str, Requirement | None]] = [(1, source, None)] if steps else []
         for position, step in enumerate(steps, start=1):
             self._firsts += [(position, requirement.name, requirement) for requirement in step.own]
-        self._footprints: dict[str, frozenset[str]] = {}
+        self._footprints: dict[str, frozenset[Resource]] = {}
         self._in_vain: dict[str, int] = {}
         self._version = -1
         self._early: list[tuple[int, str, Requirement | None]] = []
 
-    def learn(self, name: str, footprint: set[str]) -> None:
+    def learn(self, name: str, footprint: set[Resource]) -> None:
         """A requirement was made of these resources."""
-        known = self._footprints.get(name, frozenset())
+        known = self._footprints.get(name, frozenset[Resource]())
         if not footprint <= known:
             self._footprints[name] = known | footprint
             self._version = -1
@@ -95,7 +96,7 @@ class Loading:
         """Load what is early. What can't be loaded now is left to its moment."""
         course = item.course
         began = moment = 0.0 if course is None else time.perf_counter()
-        with self._tracer.lock:
+        with self._tracer.file_changed:
             early = self._forecast.early()
         for position, name, requirement in early:
             value = Prefetched()

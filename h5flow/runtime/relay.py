@@ -2,82 +2,46 @@
 
 Handing over to another thread costs a millisecond where that runs on another core, whose caches have to be filled
 again: a tenth of the time of real chains. So where slices don't overlap they go from component to component on the
-thread on which all of them were made, and the event loop hears of a batch of them when it is done.
+thread on which all of them were made, and the others hear of a batch of them when it is done.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from h5flow.runtime.pipeline_state import Flight
-from h5flow.runtime.steps import Slice
-from h5flow.runtime.worker import Outcome, Worker, tell
-
-Parcel = list[Slice]
-Emit = Callable[[Parcel], None]
-
-
-class Source(Protocol):
-    """Who takes slices from the generator."""
-
-    def take(self, count: int, emit: Emit) -> None:
-        """Take so many slices, if there are."""
-        ...
-
-
-class Station(Protocol):
-    """A stage."""
-
-    def process(self, parcel: Parcel, emit: Emit) -> None:
-        """Process slices."""
-        ...
+from h5flow.runtime.stations import Parcel, Source, Station
 
 
 class Relay:
     """Has the generator take slices, and all stages process each of them before the next one."""
 
-    def __init__(self, source: Source, stations: Sequence[Station], worker: Worker, flight: Flight) -> None:
+    def __init__(self, source: Source, stations: Sequence[Station], flight: Flight) -> None:
         self._source = source
         self._stations = stations
-        self._worker = worker
         self._flight = flight
         #: How many slices are on their way.
         self.in_flight = 0
 
-    async def run(self, count: int) -> Parcel:
-        """Take up to so many slices; returns them when they have passed all stages. Raises `Failed`."""
-        loop = asyncio.get_running_loop()
-        arrival: asyncio.Future[Outcome[Parcel]] = loop.create_future()
-
-        def arrived(outcome: Outcome[Parcel]) -> None:
-            if not arrival.done():
-                arrival.set_result(outcome)
-
-        self._worker.start(lambda: self._pass(count), lambda outcome: tell(loop, arrived, outcome))
-        outcome = await arrival
-        # As a value, since no coroutine may raise some kinds of errors.
-        if outcome.error is not None:
-            raise self._flight.fail(outcome.error)
-        return outcome.value or []
-
-    def _pass(self, count: int) -> Parcel:
+    def take(self, count: int) -> Parcel:
+        """Take up to so many slices, on the thread of all components; they have passed all stages."""
         done: Parcel = []
         while len(done) < count and not self._flight.over:
-            taken: Parcel = []
-            self._source.take(1, taken.extend)
-            if not taken:
+            item = self._source.take_one()
+            if item is None:
                 break
             self.in_flight = 1
             for station in self._stations:
-                station.process(taken, _nothing)
+                station.process_one(item, len(done) + 1 == count)
             self.in_flight = 0
-            done += taken
-            if self._flight.has_to_settle():
-                break
+            done.append(item)
+            self._flight.settle()
         return done
 
-
-def _nothing(_: Parcel) -> None:
-    """Who comes next is called next."""
+    def account(self, parcel: Parcel) -> None:
+        """Have the budget know of slices that have been taken."""
+        budget = self._flight.budget
+        for item in parcel:
+            budget.enter(item.number)
+            if item.size is not None:
+                budget.charge(item.number, item.most)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import inspect
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5flow.data import H5FlowDataManager
+from h5flow.ranks.member import NoComponents
 from h5flow.runtime.components import ENDED, Generator, awaited_slice
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Moment
@@ -21,6 +21,28 @@ from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Slice, Step, checked_slice
 from h5flow.runtime.stopping import StopRequest
 from h5flow.runtime.tracing import Scene, entered
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class OneAtWork(NoComponents):
+    """The one component that is at work, on whatever threads of its own, as other ranks have to know it."""
+
+    def __init__(self) -> None:
+        self._moment: Moment | None = None
+
+    def begin(self, moment: Moment) -> None:
+        """Have the component of a moment be at work."""
+        self._moment = moment
+
+    def end(self) -> None:
+        """Have none be at work any more."""
+        self._moment = None
+
+    def at_work(self) -> Moment | None:
+        """Return the slice and the position of the component that is at work, `None` outside the loop."""
+        return self._moment
 
 
 def run_slices(
@@ -36,23 +58,27 @@ def run_slices(
 ) -> None:
     """Take slices from the generator until there are no more, and run all steps on each; counts in `done`."""
     source = generator.dset_name
-    ranks = data_manager.ranks
-    now: list[Moment | None] = [None]
+    file = data_manager.data_file
+    ranks: Any = file.ranks if file.ranks.several else None
+    now = OneAtWork()
     if ranks is not None:
-        ranks.coordination.at_work = lambda: now[0]
+        ranks.work_for(now)
     number = 0
     acting = Scene(0)
     with ExitStack() as stack:
         stack.enter_context(entered(acting))
-        stack.callback(now.__setitem__, 0, None)
+        stack.callback(now.end)
         stack.enter_context(randomness.loop())
         asynchronous = [step.stage.run for step in steps] + [generator.next]
         runner = None
         if any(inspect.iscoroutinefunction(function) for function in asynchronous):
+            import asyncio
+
             runner = stack.enter_context(asyncio.Runner())
         taken = next_slice(generator, runner, data_manager)
         while True:
-            now[0] = acting.moment = (number, 0)
+            acting.moment = (number, 0)
+            now.begin(acting.moment)
             acting.position, acting.rows = 0, None
             started = time.perf_counter()
             if stop.made and data_manager.all_done(stopping=True):
@@ -75,7 +101,8 @@ def run_slices(
             if ranks is not None:
                 ranks.coordination.passed(number, 0)
             for position, step in enumerate(steps, start=1):
-                now[0] = acting.moment = (number, position)
+                acting.moment = (number, position)
+                now.begin(acting.moment)
                 acting.position = position
                 started = loaded = time.perf_counter()
                 try:
@@ -97,7 +124,7 @@ def run_slices(
                 if course is not None:
                     course.note(acting, started, loaded, time.perf_counter(), size_of(item.cache.values()))
             started = time.perf_counter()
-            data_manager.settle()
+            file.settle()
             done.count(item.rows)
             if measures is not None:
                 measures.settled(started, time.perf_counter())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,8 +17,10 @@ import msgspec
 import numpy as np
 
 from h5flow.data.access.observer import Rows
+from h5flow.data.resource import Resource
 from h5flow.errors import H5FlowError
 from h5flow.ranks.moments import LOOP
+from h5flow.ranks.moments import Moment as MomentOfRun
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
 from h5flow.telemetry.journal import Acting
 
@@ -45,7 +47,7 @@ class Scene(msgspec.Struct):
     #: What is being loaded ahead of its moment.
     prefetched: Prefetched | None = None
     #: Collects the resources that are read.
-    footprint: set[str] | None = None
+    footprint: set[Resource] | None = None
     #: Called before waiting: what is finished has to be handed on now.
     before_waiting: Callable[[], None] | None = None
     #: Whether this is the thread of the event loop, which must not wait.
@@ -65,14 +67,20 @@ class Scene(msgspec.Struct):
 scene: ContextVar[Scene | None] = ContextVar("h5flow_scene", default=None)
 
 
-@contextmanager
-def entered(entering: Scene) -> Iterator[Scene]:
+class entered:  # noqa: N801 - used as a function; as a class it takes a third of the time
     """While the component of a scene is at work."""
-    token = scene.set(entering)
-    try:
-        yield entering
-    finally:
-        scene.reset(token)
+
+    __slots__ = ("_entering", "_token")
+
+    def __init__(self, entering: Scene) -> None:
+        self._entering = entering
+
+    def __enter__(self) -> Scene:
+        self._token = scene.set(self._entering)
+        return self._entering
+
+    def __exit__(self, *_: object) -> None:
+        scene.reset(self._token)
 
 
 def acting_component(names: Sequence[str]) -> Acting | None:
@@ -83,26 +91,22 @@ def acting_component(names: Sequence[str]) -> Acting | None:
     return Acting(names[acting.position], None if acting.moment is None else acting.moment[0], acting.rows)
 
 
-def acting_at(moment: tuple[int, int, int]) -> AbstractContextManager[Scene]:
-    """For what another rank has a component do at a moment (part of the run, slice, component)."""
-    part, number, position = moment
-    return entered(Scene(position, (number, position) if part == LOOP else None))
-
-
 class Tracer:
-    """The observer of a data file during a pipelined run. `lock` is that of the file, and of `turn`."""
+    """The observer of a data file during a pipelined run. `file_changed` is the file's, and has its lock."""
 
-    def __init__(self, hazards: Hazards, lock: threading.RLock, turn: threading.Condition) -> None:
+    def __init__(self, hazards: Hazards, file_changed: threading.Condition) -> None:
         self.hazards = hazards
         #: What makes it impossible to have more than one slice in flight.
         self.untraceable: str | None = None
         #: Whether slices are at work now, and whether it is one at a time.
         self.running = False
         self.single = True
-        self.lock = lock
-        self._turn = turn
+        #: Whether each access comes in order, since no other slice is at work: then it is only learned who does what.
+        self.in_turn = False
+        #: Whether not even that is to be learned.
+        self.leaves_alone = False
+        self.file_changed = file_changed
         self._waiting = 0
-        self._alone: int | None = None
         self._users: set[int] = set()
         self._over = False
         #: Told of each component that is done with a slice, where other ranks may wait for it.
@@ -114,7 +118,7 @@ class Tracer:
 
     def begin(self, number: int, rows: slice) -> None:
         """The generator has yielded a slice."""
-        if self._alone is None and rows.start is not None and rows.stop is not None:
+        if not self.leaves_alone and rows.start is not None and rows.stop is not None:
             self.hazards.begin(number, int(rows.start), int(rows.stop))
 
     def finish(self, moment: Moment) -> None:
@@ -124,20 +128,20 @@ class Tracer:
         if self.passed is not None:
             self.passed(*moment)
         if self._waiting:
-            with self.lock:
-                self._turn.notify_all()
+            with self.file_changed:
+                self.file_changed.notify_all()
 
     def end(self) -> None:
         """Whoever waits stops."""
-        with self.lock:
+        with self.file_changed:
             self._over = True
-            self._turn.notify_all()
+            self.file_changed.notify_all()
 
     def accept(self, prefetched: Prefetched) -> bool:
         """Whether a prefetched value is what would be loaded now; if so, it must stay so."""
         acting = scene.get()
         assert acting is not None
-        with self.lock:
+        with self.file_changed:
             for resource, rows in prefetched.reads:
                 self._wait(acting, resource, Claim.READ, rows)
             prefetched.accepted = not prefetched.stale
@@ -145,22 +149,24 @@ class Tracer:
 
     # what an observer is told
 
-    def same_rows(self, resource: str, other: str) -> None:
+    def same_rows(self, resource: Resource, other: Resource) -> None:
         """The rows of a resource are those of another one."""
         self.hazards.same_rows(resource, other)
 
-    def length(self, resource: str, now: int) -> int:
+    def length(self, resource: Resource, now: int) -> int:
         """How many of the rows that there are now the component may see."""
+        if self.in_turn:
+            return now
         acting = self._acting()
         if acting is None or acting.moment is None:
             return now
         return self.hazards.length(acting.moment, resource, now)
 
-    def counted(self, resource: str) -> None:
+    def counted(self, resource: Resource) -> None:
         """The component wants to know how many rows there are."""
         self.read(resource, HOW_MANY)
 
-    def read(self, resource: str, rows: Rows, as_lookup: bool = False) -> None:
+    def read(self, resource: Resource, rows: Rows, as_lookup: bool = False) -> None:
         """The component is going to read. Waits, and raises `Conflict`."""
         acting = self._acting()
         if acting is None or acting.moment is None:
@@ -169,17 +175,23 @@ class Tracer:
             raise Abandoned
         if acting.footprint is not None:
             acting.footprint.add(resource)
+        if self.in_turn:
+            if not as_lookup:
+                self.hazards.learn(acting.moment, resource, Claim.READ, rows)
+            return
         if acting.prefetched is None:
             self._wait(acting, resource, Claim.READ, rows)
         self.hazards.read(acting.moment, resource, rows, acting.prefetched, as_lookup)
 
-    def before_append(self, resource: str) -> None:
+    def before_append(self, resource: Resource) -> None:
         """The component is going to append. Waits."""
+        if self.in_turn:
+            return
         acting = self._acting()
         if acting is not None and acting.moment is not None:
             self._wait(acting, resource, Claim.APPEND, None)
 
-    def append(self, resource: str, length: int, grown: int) -> None:
+    def append(self, resource: Resource, length: int, grown: int) -> None:
         """The component appends. Raises `Conflict`."""
         acting = self._acting()
         if acting is None:
@@ -189,12 +201,15 @@ class Tracer:
         else:
             self.hazards.append(acting.moment, resource, length, grown)
 
-    def update(self, resource: str, rows: Rows, in_order: bool = False) -> None:
+    def update(self, resource: Resource, rows: Rows, in_order: bool = False) -> None:
         """The component is going to write to rows that exist. Waits, and raises `Conflict`."""
         acting = self._acting()
         if acting is not None and acting.moment is not None:
             if self._over:
                 raise Abandoned
+            if self.in_turn:
+                self.hazards.learn(acting.moment, resource, Claim.UPDATE, _range(rows))
+                return
             if isinstance(rows, np.ndarray):
                 rows = _extent(rows)
             self._wait(acting, resource, Claim.UPDATE, rows)
@@ -202,12 +217,15 @@ class Tracer:
 
     def exists(self, path: str, found: bool) -> bool:
         """Whether the component is to see that there is something at a path."""
+        if self.in_turn and found:
+            return True
         acting = self._acting()
         if acting is None or acting.moment is None:
             return found
-        visible = found and self.hazards.exists(acting.moment, "?" + path)
+        resource = Resource("existence", path)
+        visible = found and self.hazards.exists(acting.moment, resource)
         if not visible:
-            self.read("?" + path, None)
+            self.read(resource, None)
         return visible
 
     def created(self, path: str) -> None:
@@ -216,9 +234,9 @@ class Tracer:
         if acting is None:
             return
         if acting.moment is None:
-            self.hazards.claim(acting.position, path, Claim.APPEND)
+            self.hazards.claim(acting.position, Resource("rows", path), Claim.APPEND)
         else:
-            self.hazards.create(acting.moment, "?" + path)
+            self.hazards.create(acting.moment, Resource("existence", path))
 
     def everything(self, what: str) -> None:
         """The component is going to use the file in a way that can't be followed. Waits, and raises `Conflict`."""
@@ -229,6 +247,8 @@ class Tracer:
             acting.prefetched.stale = True
             return
         self.untraceable = self.untraceable or what
+        if self.in_turn:
+            return
         self._wait_until(acting, lambda: self.hazards.others_before(acting.moment))  # type: ignore[arg-type]
         used = self.hazards.used_after(acting.moment)
         if used is not None:
@@ -247,39 +267,19 @@ class Tracer:
                     " run this workflow with runtime.mode: sequential"
                 )
             self.untraceable = self.untraceable or "the file on threads of its own"
+        if acting is not None and acting.moment is not None:
+            self._users.add(acting.position)
         return acting
 
-    # one stage that nobody can get into the way of
+    def take_turns(self, in_turn: bool) -> None:
+        """Say whether slices run one after the other from now on, each through all components; nothing is in flight.
 
-    @property
-    def alone(self) -> bool:
-        """Whether a single stage isn't asked what it does."""
-        return self._alone is not None
-
-    def leave_alone(self, wanted: bool) -> None:
-        """Ask nothing of a single stage if no other component uses the file; nothing is in flight now."""
-        with self.lock:
-            alone = wanted and self.hazards.components == 2 and self._users <= {1} and self.passed is None
-            self._alone = 1 if alone else None
-
-    def leaves_alone(self) -> bool:
-        """Whether the component at work may do what it likes.
-
-        If another one turns up, which can only be one before it, that one waits until nothing is in flight
-        of which nobody knows what it does. From then on all are asked.
+        Then a single stage isn't even asked what it does if no other component uses the file.
         """
-        acting = self._acting()
-        if acting is None or acting.moment is None:
-            return False
-        if self._alone is None:
-            self._users.add(acting.position)
-            return False
-        if self._alone == acting.position:
-            return True
-        moment = acting.moment
-        self._wait_until(acting, lambda: self.hazards.others_before(moment))
-        self._alone = None
-        return False
+        with self.file_changed:
+            # Components of other ranks may be at work on other slices.
+            self.in_turn = in_turn and self.passed is None
+            self.leaves_alone = self.in_turn and not self.single and self.hazards.components == 2 and self._users <= {1}
 
     # with other ranks
 
@@ -298,9 +298,14 @@ class Tracer:
         if acting.before_waiting is not None:
             acting.before_waiting()
 
+    def acting_at(self, moment: MomentOfRun) -> AbstractContextManager[Scene]:
+        """Have the calling thread act for a component, for what another rank has it do at a moment."""
+        part, number, position = moment
+        return entered(Scene(position, (number, position) if part == LOOP else None))
+
     # waiting
 
-    def _wait(self, acting: Scene, resource: str, kind: int, rows: Rows) -> None:
+    def _wait(self, acting: Scene, resource: Resource, kind: int, rows: Rows) -> None:
         moment = acting.moment
         assert moment is not None
         if self.hazards.awaited(moment, resource, kind, rows) is not None:
@@ -315,12 +320,23 @@ class Tracer:
             while awaited() is not None:
                 if self._over:
                     raise Abandoned
-                self._turn.wait()
+                self.file_changed.wait()
         finally:
             self._waiting -= 1
             acting.held += time.perf_counter() - started
 
 
+def _range(rows: Rows) -> Rows:
+    """The range that rows in any order lie in."""
+    return (int(rows.min()), int(rows.max()) + 1) if isinstance(rows, np.ndarray) else rows
+
+
 def _extent(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
     """Rows in any order as hazards know them; of very many only the range, which is quicker found."""
-    return np.unique(rows) if len(rows) <= _FEW else (int(rows.min()), int(rows.max()) + 1)
+    if len(rows) > _FEW:
+        return _range(rows)
+    if bool((rows[1:] > rows[:-1]).all()):
+        # As nearly all rows come, mostly one after the other.
+        first, last = int(rows[0]), int(rows[-1])
+        return (first, last + 1) if last - first + 1 == len(rows) else rows.copy()
+    return np.unique(rows)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import queue
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -73,12 +75,18 @@ class Worker:
 
     def call(self, function: Callable[[], T]) -> T:
         """Make a call and wait for it; its value is returned, its error raised."""
+        return self.outcome(function).result()
+
+    def outcome(self, function: Callable[[], T]) -> Outcome[T]:
+        """Make a call, wait for it, and return what came of it."""
         answer: queue.SimpleQueue[Outcome[T]] = queue.SimpleQueue()
         self.start(function, answer.put)
-        return answer.get().result()
+        return answer.get()
 
     async def run(self, function: Callable[[], T]) -> T:
         """Make a call without holding up the event loop."""
+        import asyncio  # only here: without a loop it isn't needed
+
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Outcome[T]] = loop.create_future()
 
@@ -89,10 +97,15 @@ class Worker:
         self.start(function, lambda outcome: tell(loop, arrived, outcome))
         return (await waiter).result()
 
-    async def rest(self) -> None:
+    @property
+    def begun(self) -> bool:
+        """Whether it has been given a call."""
+        return self._begun
+
+    def rest(self) -> None:
         """Wait until it has made the calls that it was given."""
         if self._begun:
-            await self.run(lambda: None)
+            self.call(lambda: None)
 
     def close(self, wait: bool = True) -> None:
         """End the thread when it has made the calls that it was given."""

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from h5flow.telemetry.forks import renewed_in_forks
@@ -67,29 +66,26 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(eq=False)
 class Journal:
     """A run as it is told by one rank."""
 
-    identity: Identity
-    #: When the run began, by `time.perf_counter`; all `began_s` count from here.
-    began: float = field(default_factory=time.perf_counter)
-    #: Which component is at work in the calling thread.
-    acting: Callable[[], Acting | None] = lambda: None
-    #: Whether somebody wants slices to be measured.
-    measured: bool = False
-    #: Of so many slices one is told.
-    every: float = 1.0
-    #: Where what is done is drawn, and how many workflows have been.
-    trace: Trace | None = None
-    workflows: int = 0
-    #: The state of the loop that is running, for whoever asks now and then.
-    state: Callable[[], RunState] | None = None
-
-    #: The last states of the loops that have ended, by workflow.
-    ended: dict[str, RunState] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, identity: Identity, every: float = 1.0) -> None:
+        self.identity = identity
+        #: When the run began, by `time.perf_counter`; all `began_s` count from here.
+        self.began = time.perf_counter()
+        #: Which component is at work in the calling thread.
+        self.acting: Callable[[], Acting | None] = lambda: None
+        #: Whether somebody wants slices to be measured.
+        self.measured = False
+        #: Of so many slices one is told.
+        self.every = every
+        #: Where what is done is drawn, and how many workflows have been.
+        self.trace: Trace | None = None
+        self.workflows = 0
+        #: The state of the loop that is running, for whoever asks now and then.
+        self.state: Callable[[], RunState] | None = None
+        #: The last states of the loops that have ended, by workflow.
+        self.ended: dict[str, RunState] = {}
         renewed_in_forks(self)
 
     def forked(self) -> None:

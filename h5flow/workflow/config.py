@@ -335,7 +335,8 @@ class _WorkflowReader:
 
     def _settings(self, key: str, struct: type[S]) -> S | None:
         data = None if key in self._component_keys else self._data.get(key)
-        return self._reader.section(struct, data, (key,))
+        # What all values are by default needs no look at their types, which takes longer than all else here.
+        return struct() if data is None else self._reader.section(struct, data, (key,))
 
     def _check_queues(self, runtime: RuntimeConfig | None) -> None:
         names = ["generator", "prefetch", *_stage_keys(self._data)]

@@ -5,10 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import h5py
 import numpy as np
 import pytest
@@ -138,25 +134,3 @@ def test_looping_over_five_million_rows(benchmark, workflow, tmp_path, compressi
         return (workflow(config, "in.h5", Last=Last),), {}
 
     benchmark.pedantic(lambda manager: (manager.run(), manager.abandon()), setup=setup, rounds=3)
-
-
-def test_from_command_to_first_slice(benchmark, tmp_path):
-    (tmp_path / "first.py").write_text(
-        "import os\n"
-        "from h5flow.core import H5FlowGenerator\n"
-        "class First(H5FlowGenerator):\n"
-        "    def init(self): self.data_manager.create_dset(self.dset_name, 'i4')\n"
-        "    def next(self): os._exit(0)\n"
-    )
-    (tmp_path / "flow.yaml").write_text(
-        "flow: {source: first, stages: []}\nfirst: {classname: First, dset_name: raw}\n"
-    )
-    command = [sys.executable, "-m", "h5flow", "flow.yaml", "-o", "out.h5"]
-    benchmark.pedantic(
-        lambda: subprocess.run(command, cwd=tmp_path, check=True, env=os.environ), rounds=10, warmup_rounds=1
-    )
-
-
-def test_importing_numpy_and_h5py_for_comparison(benchmark):
-    command = [sys.executable, "-c", "import numpy, h5py"]
-    benchmark.pedantic(lambda: subprocess.run(command, check=True), rounds=10, warmup_rounds=1)

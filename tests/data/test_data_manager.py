@@ -154,8 +154,8 @@ class TestRows:
             rows = np.array(model, "i8")
             file.create_dataset("a/data", data=rows, chunks=(chunk_rows,), maxshape=(None,), compression=compression)
         with H5FlowDataManager(path) as dm, mock.patch.object(paged_dataset, "_PAGE_BYTES", 8 * page_rows):
-            dm._file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
-            assert dm._file.dataset("a").rows.page_rows == page_rows
+            dm.data_file._cache.budget = data.draw(st.sampled_from([0, 64, 1 << 20]), "budget")
+            assert dm._file.catalog.dataset("a").rows.page_rows == page_rows
             for step in range(1, data.draw(st.integers(3, 20), "steps")):
                 what = data.draw(
                     st.sampled_from(["grow", "write", "update", "read", "take", "settle", "h5py", "close"])
@@ -181,7 +181,7 @@ class TestRows:
                 elif what == "take":
                     assert dm["a", rows].tolist() == [model[row] for row in rows]
                 elif what == "settle":
-                    dm.settle()
+                    dm.data_file.settle()
                 elif what == "close":
                     dm.close_file()
                 else:
@@ -636,13 +636,13 @@ class TestReferences:
                 dm.reserve_data(name, 12)
                 dm.write_data(name, slice(0, 12), np.arange(12))
             dm.create_ref("A", "B")
-            for region in dm._file.reference("A", "B").regions:
+            for region in dm._file.catalog.reference("A", "B").regions:
                 region.page_rows = data.draw(st.integers(1, 5))
-            dm._file._cache.budget = data.draw(st.sampled_from([0, 100, 1 << 20]))
+            dm.data_file._cache.budget = data.draw(st.sampled_from([0, 100, 1 << 20]))
             for forward, pairs in batches:
                 dm.write_ref(*("AB" if forward else "BA"), pairs)
                 stored += pairs if forward else [(a, b) for b, a in pairs]
-                dm.settle()
+                dm.data_file.settle()
                 for a in range(12):
                     children = sorted(child for parent, child in stored if parent == a)
                     assert dm["A", "B", a].compressed().tolist() == children

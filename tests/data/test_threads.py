@@ -19,7 +19,7 @@ def test_nothing_is_lost(tmp_path: Path):
         for name in ("A", "B"):
             dm.create_dset(name, "i8")
         dm.create_ref("A", "B")
-        dm._file._cache.budget = 4096  # so that pages are written and dropped all the time
+        dm.data_file._cache.budget = 4096  # so that pages are written and dropped all the time
 
         def work(thread: int) -> None:
             for number in range(ROUNDS):
@@ -31,7 +31,7 @@ def test_nothing_is_lost(tmp_path: Path):
                 assert dm["A", parents].tolist() == values.tolist()
                 assert dm["A", "B", parents][:, 0].tolist() == (-values).tolist()
                 if number % 5 == 0:
-                    dm.settle()
+                    dm.data_file.settle()
                     assert dm.get_dset("B")[children].tolist() == (-values).tolist()
                 if number % 50 == 0:
                     file = dm.fh

@@ -477,7 +477,7 @@ class TestFailures:
         files(4)
         (tmp_path / "parts.py").write_text(f"{PARTS}\n{WAITING_PART}")
         script = (
-            "import sys; from h5flow.core import farm; from h5flow.cli import main; farm.PATIENCE = 1; sys.exit(main())"
+            "import sys; from h5flow.jobs import farm; from h5flow.cli import main; farm.PATIENCE = 1; sys.exit(main())"
         )
         settings = ("--ranks-per-file", "2", "--set", "flow.stages=[waiting,work]")
         settings += ("--set", "waiting={classname: Waiting}")

@@ -277,7 +277,7 @@ def test_a_killed_rank_leaves_a_file_that_opens(ranks, tmp_path):
     """What ranks had written up to the last checkpoint, for whoever wants to look at it."""
     (tmp_path / "workflow.yaml").write_text(FAILING.replace("HOW", "is_killed"))
     script = (
-        "import sys; from h5flow.data import checkpoints; from h5flow.cli import main;"
+        "import sys; from h5flow.data.file import checkpoints; from h5flow.cli import main;"
         "checkpoints.PERIOD = checkpoints.PATIENCE = 0.0; sys.exit(main())"
     )
     settings = ("--set", "runtime.mode=sequential", "--set", "runtime.storage=single-writer")

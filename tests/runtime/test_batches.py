@@ -116,3 +116,30 @@ def test_a_promise_that_does_not_hold_costs_little():
     clock.warm_up(50e-3)
     clock.run(37 * 50e-3, overlapping=55e-3, in_turn=50e-3)
     assert sum(not alone for _, _, alone in clock.ways) <= 9
+
+
+def test_where_threads_compete_a_trial_waits_until_it_is_a_small_part_of_the_run():
+    """Forty slices that it would make slower never meet with it; what it makes quicker does so later."""
+    clock = Clock(need=0.4, longest=0.4)
+    clock.warm_up(50e-3)
+    clock.run(37 * 50e-3, overlapping=65e-3, in_turn=50e-3)
+    assert clock.share_alone() == 1
+    clock.run(120, overlapping=30e-3, in_turn=50e-3)
+    assert clock.share_alone() < 0.1
+
+
+def test_trials_that_fail_where_threads_compete_are_a_small_part_of_long_runs():
+    clock = Clock(need=0.4, longest=0.4)
+    clock.warm_up(0.5)
+    clock.run(1000, overlapping=0.6, in_turn=0.5)
+    assert 0.94 < clock.share_alone() < 1
+
+
+def test_slices_come_one_by_one_until_something_is_known_of_them():
+    clock = Clock(need=None)
+    clock.warm_up(10e-3)
+    clock.run(1, overlapping=5e-3, in_turn=10e-3)
+    assert clock.batches.size == 1
+    clock.need = 0.1
+    clock.run(0.05, overlapping=5e-3, in_turn=10e-3)
+    assert not clock.batches.alone

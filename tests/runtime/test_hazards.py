@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from h5flow.data.resource import Resource
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Prefetched
 
 GENERATOR, FIRST, SECOND, THIRD = range(4)
-RAW, HITS = "/raw/data", "/hits/data"
+RAW, HITS = Resource("rows", "/raw/data"), Resource("rows", "/hits/data")
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ class TestVisibleLength:
         assert hazards.length((1, THIRD), HITS, 12) == 7
 
     def test_what_has_been_created_later_is_not_there(self, hazards):
-        hazards.create((2, FIRST), "?/new")
-        assert not hazards.exists((1, THIRD), "?/new")
-        assert hazards.exists((2, FIRST), "?/new")
+        hazards.create((2, FIRST), Resource("existence", "/new"))
+        assert not hazards.exists((1, THIRD), Resource("existence", "/new"))
+        assert hazards.exists((2, FIRST), Resource("existence", "/new"))
 
     def test_it_holds_when_what_is_old_is_forgotten(self, hazards):
         for number in range(500):
@@ -92,7 +93,7 @@ class TestWaiting:
         assert hazards.claimed(HITS, Claim.UPDATE) == [SECOND]
 
     def test_rows_of_a_table_belong_to_the_slice_that_has_appended_the_rows_of_its_dataset(self, hazards):
-        region = "/hits/ref/raw/ref_region"
+        region = Resource("rows", "/hits/ref/raw/ref_region")
         hazards.same_rows(region, HITS)
         hazards.append((1, FIRST), HITS, 50, 5)
         hazards.update((1, FIRST), region, (50, 55))
@@ -161,16 +162,16 @@ class TestChecking:
         assert late.stale
 
     def test_look_ups_may_miss_what_is_in_order(self, hazards):
-        region = "/raw/ref/hits/ref_region"
+        region = Resource("rows", "/raw/ref/hits/ref_region")
         hazards.update((2, FIRST), region, (0, 5), in_order=True)
         hazards.read((1, THIRD), region, (0, 5), as_lookup=True)
         with pytest.raises(Conflict):
             hazards.read((1, THIRD), region, (0, 5))
 
     def test_attributes(self, hazards):
-        hazards.update((2, FIRST), "@hits", None)
+        hazards.update((2, FIRST), Resource("attributes", "hits"), None)
         with pytest.raises(Conflict, match="reads the attributes of 'hits'"):
-            hazards.read((1, SECOND), "@hits", None)
+            hazards.read((1, SECOND), Resource("attributes", "hits"), None)
 
     def test_everything(self, hazards):
         assert hazards.others_before((0, SECOND)) is None

@@ -30,7 +30,7 @@ def waiting(until: float) -> None:
 
 
 def measured(work: Callable[[float], None]) -> float:
-    thread = threading.Thread(target=work, args=(time.perf_counter() + 0.3,))
+    thread = threading.Thread(target=work, args=(time.perf_counter() + 0.6,))
     thread.start()
     need = LockNeed([thread])
     need.start()
@@ -72,3 +72,38 @@ def test_it_is_asked_while_it_measures(monkeypatch):
     finally:
         sys.setswitchinterval(interval)
         need.end()
+
+
+def test_what_is_spent_during_a_pause_does_not_count(monkeypatch):
+    """Then others are at work as well, and the thread that was measured waits for them."""
+
+    monkeypatch.setattr(lock_need, "_PERIOD", 0.05)
+
+    def measured_with_pauses() -> float:
+        goes_on, pausing = threading.Event(), threading.Event()
+
+        def work() -> None:
+            in_python(time.perf_counter() + 0.1)
+            for _ in range(40):
+                pausing.set()
+                goes_on.wait()
+                goes_on.clear()
+                in_python(time.perf_counter() + 0.02)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        need = LockNeed([thread])
+        need.start()
+        for _ in range(40):
+            pausing.wait()
+            pausing.clear()
+            need.pause(True)
+            time.sleep(0.02)
+            need.pause(False)
+            goes_on.set()
+        thread.join()
+        need.end()
+        assert need.share is not None
+        return need.share
+
+    assert max(measured_with_pauses() for _ in range(3)) > 0.8

@@ -160,7 +160,7 @@ for rows in (15_000, 25_000):
         dm.write_data(name, dm.reserve_data(name, rows), random.integers(0, 1 << 63, rows, "u8"))
     if rows == 25_000:
         SerialStorage.flush = lambda self: os.kill(os.getpid(), signal.SIGKILL)
-    dm.settle()
+    dm.data_file.settle()
 """
 
 

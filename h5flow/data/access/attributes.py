@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, ItemsView, Iterator, ValuesView
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import h5py
 
-from h5flow.data.access.observer import Observer
+from h5flow.data.access.used_file import UsedFile
+from h5flow.data.resource import Resource
 
 T = TypeVar("T")
-
-
-class AttributesFile(Protocol):
-    """The file that the group is in."""
-
-    lock: threading.RLock
-
-    @property
-    def observer(self) -> Observer | None:
-        """Who is to be told; the lock is held."""
-        ...
-
-    def set_attributes(self, path: str, attributes: dict[str, Any]) -> None:
-        """Set attributes of a group. Collective; the lock is held."""
-        ...
-
-    def alike(self, change: Callable[[], T]) -> T:
-        """Make a change of the structure that all ranks make by themselves; the lock is held."""
-        ...
 
 
 class GroupAttributes(h5py.AttributeManager):  # type: ignore[misc]
@@ -38,23 +19,19 @@ class GroupAttributes(h5py.AttributeManager):  # type: ignore[misc]
     h5py holds its lock while it iterates over values, and the file's may not be taken then, so views are plain ones.
     """
 
-    def __init__(
-        self, of: h5py.HLObject, path: str, file: AttributesFile, check_writable: Callable[[str], None], owner: object
-    ) -> None:
+    def __init__(self, of: h5py.HLObject, path: str, check_writable: Callable[[str], None], file: UsedFile) -> None:
         super().__init__(of)
         self._plain = of.attrs
         self._path = path
-        self._file = file
         self._check_writable = check_writable
-        self._owner = owner  # keeps the file open
+        self._file = file
+        self._context = file.context
 
     # looking
 
     def _read(self, look: Callable[[], T]) -> T:
-        with self._file.lock:
-            observer = self._file.observer
-            if observer is not None:
-                observer.read(f"@{self._path}", None)
+        with self._context.lock:
+            self._context.observer.read(Resource("attributes", self._path), None)
             return look()
 
     def __getitem__(self, name: Any) -> Any:
@@ -86,7 +63,7 @@ class GroupAttributes(h5py.AttributeManager):  # type: ignore[misc]
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._check_writable(f"set attribute '{name}' of '{self._path}'")
-        with self._file.lock:
+        with self._context.lock:
             self._file.set_attributes(self._path, {name: value})
 
     def create(self, name: str, data: Any, shape: Any = None, dtype: Any = None) -> None:
@@ -105,8 +82,6 @@ class GroupAttributes(h5py.AttributeManager):  # type: ignore[misc]
 
     def _change(self, name: str, change: Callable[[], None]) -> None:
         self._check_writable(f"change attribute '{name}' of '{self._path}'")
-        with self._file.lock:
-            observer = self._file.observer
-            if observer is not None:
-                observer.update(f"@{self._path}", None)
+        with self._context.lock:
+            self._context.observer.update(Resource("attributes", self._path), None)
             self._file.alike(change)

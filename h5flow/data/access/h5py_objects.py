@@ -6,21 +6,24 @@ can do with them is done on the file, which is brought up to date first.
 h5py has a lock of its own. Who has the owner's lock may take h5py's, not the other way round: so no method of h5py
 that holds it may call one that is overridden here and takes, or waits for, the owner's. Such methods are overridden as
 well, or made to work on plain objects of h5py.
+
+The module is long, as h5py's classes are that it follows method by method: a file finds datasets, and a dataset knows
+its file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, ItemsView, Iterator, ValuesView
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
 
 from h5flow.data import layout
-from h5flow.data.access.observed_dataset import SharedDataset
+from h5flow.data.access.observed_dataset import ObservedDataset
+from h5flow.data.access.used_file import UsedFile
 from h5flow.data.rows.casting import Unfit, as_values, convert
 from h5flow.data.rows.selection import Indices
 from h5flow.data.storage.links import reading
@@ -28,62 +31,16 @@ from h5flow.data.storage.opening import Writes, writing
 from h5flow.errors import DataMismatch, UsageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
-T = TypeVar("T")
-
-
-class Owner(Protocol):
-    """Who keeps the buffers of the datasets that a file hands out."""
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Held by whoever uses the file."""
-        ...
-
-    def shared(self, path: str) -> SharedDataset | None:
-        """The dataset at an absolute path, with its buffer."""
-        ...
-
-    def lookups(self, path: str, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
-        """The pairs at a path, and their region table, where other ranks write to them as well."""
-        ...
-
-    def flush(self) -> None:
-        """Bring the file up to date."""
-        ...
-
-    def alike(self, change: Callable[[], T]) -> T:
-        """Make a change of the structure, which other ranks make as well; the lock is held."""
-        ...
-
-    def forget(self, path: str) -> None:
-        """Something else than the owner has removed, or made, what lies at `path`."""
-        ...
-
-    def close(self) -> None:
-        """Bring the file up to date and close it."""
-        ...
-
-    def untraced(self, what: str) -> None:
-        """Something of the file is going to be used that nobody keeps in order."""
-        ...
-
-    def is_own(self, found: h5py.HLObject) -> bool:
-        """Whether an object lies in the file, and not in one that a link leads to."""
-        ...
-
-    def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in the file, also where links lead to groups of others."""
-        ...
 
 
 class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     """A dataset whose reads see all earlier writes, also those that the file doesn't have yet."""
 
-    def __init__(self, rows: SharedDataset, owner: Owner) -> None:
+    def __init__(self, rows: ObservedDataset, file: UsedFile) -> None:
         self._rows = rows
-        self._owner = owner
+        self._file = file
         super().__init__(self._id)
-        self._lock = owner.lock
+        self._lock = file.context.lock
         # What h5py is told while it has its lock; set and seen with the owner's lock only.
         self._fixed_shape: tuple[int, ...] | None = None
 
@@ -96,12 +53,11 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         return f'<HDF5 dataset "{name}": shape {shape}, type "{self.dtype.str}">'
 
     def __bool__(self) -> bool:
-        return super().__bool__() and not self._rows.rows.gone
+        return super().__bool__() and not self._rows.gone
 
     @property
     def _id(self) -> h5py.h5d.DatasetID:
-        # What h5py works on, which is another object as soon as the dataset gets longer chunks.
-        return self._rows.rows.stored.handle.id
+        return self._rows.id
 
     @_id.setter
     def _id(self, _: h5py.h5d.DatasetID) -> None: ...
@@ -114,39 +70,34 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     @_dcpl.setter
     def _dcpl(self, _: h5py.h5p.PropDCID) -> None: ...
 
-    def _stay(self) -> None:
-        """Have the dataset stay the same object of HDF5, since somebody may keep what leads to it."""
-        with self._lock:
-            self._rows.rows.stored.fix()
-
     @property
     def ref(self) -> h5py.Reference:
         """A reference to the dataset."""
-        self._stay()
+        self._rows.stay()
         return super().ref
 
     @property
     def regionref(self) -> Any:
         """What makes references to regions of the dataset."""
-        self._stay()
+        self._rows.stay()
         with self._current():
             return super().regionref
 
     @property
     def dims(self) -> Any:
         """The dimensions, which can have scales."""
-        self._stay()
+        self._rows.stay()
         return super().dims
 
     def make_scale(self, name: str = "") -> None:
         """Make the dataset a scale, as h5py does."""
-        self._stay()
+        self._rows.stay()
         super().make_scale(name)
 
     @property
     def file(self) -> BufferedFile:
         """The file, in which datasets are found as `BufferedDataset`."""
-        return BufferedFile(self, self._owner) if self._owner.is_own(self) else h5py.File(self.id)
+        return BufferedFile(self, self._file) if self._file.is_own(self) else h5py.File(self.id)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -185,16 +136,16 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         """The given rows (ascending, without repeats) as an array."""
         return self._rows.take(rows)
 
-    def lookups(self, column: int, counts: bool) -> tuple[SharedDataset, SharedDataset] | None:
+    def lookups(self, column: int, counts: bool) -> tuple[ObservedDataset, ObservedDataset] | None:
         """Of references that other ranks write as well: the pairs and a region table, as names are followed."""
-        return self._owner.lookups(self._rows.path, column, counts)
+        return self._file.lookups(self._rows.path, column, counts)
 
     @property
     def attrs(self) -> h5py.AttributeManager:
         """The attributes of the dataset itself."""
-        self._owner.untraced(f"attributes of '{self.name}'")
-        self._stay()
-        return BufferedAttributes(super().attrs, self, self._owner)
+        self._file.untraced(f"attributes of '{self.name}'")
+        self._rows.stay()
+        return BufferedAttributes(super().attrs, self, self._file)
 
     def __getitem__(self, args: Any, new_dtype: Any = None) -> Any:
         if new_dtype is None:
@@ -210,17 +161,12 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
             # h5py does the same, but holds its lock while it comes back here.
             fields = self.fields(names[0] if len(names) == 1 else names, _prior_dtype=new_dtype)
             return fields[tuple(part for part in args if not isinstance(part, str))]
-        if not self._elsewhere:
+        if not self._rows.is_elsewhere:
             with self._current():
                 if not self._rows.hides_rows:
                     return super().__getitem__(args, new_dtype=new_dtype)
         values = self._picked(args)
         return values if new_dtype is None else _converted(values, new_dtype)
-
-    @property
-    def _elsewhere(self) -> bool:
-        """Whether the rows are with another rank, so that h5py can't do anything with them here."""
-        return self._rows.rows.stored.shared
 
     def _picked(self, args: Any) -> Any:
         """What h5py would select, if the file had no more rows than are to be seen."""
@@ -248,7 +194,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def __setitem__(self, args: Any, value: Any) -> None:
         rows, rest, names = self._parts(args)
         value = self._fitting(names, value)
-        if self._elsewhere or _is_of_elements(rows):
+        if self._rows.is_elsewhere or _is_of_elements(rows):
             self._assign(rows, rest, names, value)
             return
         if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
@@ -342,7 +288,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def read_direct(self, dest: Any, source_sel: Any = None, dest_sel: Any = None) -> None:
         """Read into an existing array, as h5py does."""
-        if not self._elsewhere:
+        if not self._rows.is_elsewhere:
             with self._current():
                 if not self._rows.hides_rows:
                     super().read_direct(dest, source_sel, dest_sel)
@@ -353,7 +299,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         """Write from an existing array, as h5py does."""
         if isinstance(source, np.ndarray):
             self._fitting([], source)
-        if self._elsewhere:
+        if self._rows.is_elsewhere:
             self[... if dest_sel is None else dest_sel] = source[... if source_sel is None else source_sel]
             return
         with self._current(changes=(0, self._rows.length)):
@@ -366,9 +312,9 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     def resize(self, *args: Any, **kwargs: Any) -> None:
         """Change the shape, as h5py does; not with other ranks."""
-        if self._elsewhere:
+        if self._rows.is_elsewhere:
             raise UsageError(f"dataset '{self.name}': on several ranks a dataset grows by reserve_data")
-        self._owner.untraced(f"'{self.name}', by resizing it")
+        self._file.untraced(f"'{self.name}', by resizing it")
         with self._current(changes=(0, self._rows.length)):
             super().resize(*args, **kwargs)
             self._rows.rows.resized()
@@ -377,7 +323,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
     def _current(self, changes: tuple[int, int] | Indices | None = None) -> Iterator[None]:
         """While h5py works on the file: it is up to date, and nobody else writes to it; `changes` are rows."""
         rows = self._rows.rows
-        with self._lock, rows.exclusively() if changes is not None else contextlib.nullcontext():
+        with self._lock, rows.in_file.exclusively() if changes is not None else contextlib.nullcontext():
             if changes is None:
                 self._rows.whole()
             else:
@@ -417,10 +363,10 @@ def _converted(values: Any, dtype: np.dtype[Any]) -> Any:
 class BufferedAttributes(h5py.AttributeManager):  # type: ignore[misc]
     """Attributes, which all ranks that have the file open change together."""
 
-    def __init__(self, plain: h5py.AttributeManager, of: h5py.HLObject, owner: Owner) -> None:
+    def __init__(self, plain: h5py.AttributeManager, of: h5py.HLObject, file: UsedFile) -> None:
         super().__init__(of)
         self._plain = plain
-        self._owner = owner
+        self._file = file
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.create(name, value)
@@ -437,8 +383,8 @@ class BufferedAttributes(h5py.AttributeManager):  # type: ignore[misc]
         self._changed(lambda: self._plain.modify(name, value))
 
     def _changed(self, change: Callable[[], Any]) -> Any:
-        with self._owner.lock:
-            return self._owner.alike(change)
+        with self._file.context.lock:
+            return self._file.alike(change)
 
 
 class _PlainGroup(h5py.Group):  # type: ignore[misc]
@@ -455,9 +401,9 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     h5py holds its lock while it calls back or is iterated over, so names are listed first.
     """
 
-    def __init__(self, found: h5py.HLObject, owner: Owner) -> None:
+    def __init__(self, found: h5py.HLObject, file: UsedFile) -> None:
         super().__init__(found.id)
-        self._owner = owner
+        self._file = file
 
     def __repr__(self) -> str:
         # Not `len(self)`, which may have to wait.
@@ -475,39 +421,39 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
     @property
     def file(self) -> BufferedFile:
         """The file, in which datasets are found as `BufferedDataset`."""
-        return BufferedFile(self, self._owner)
+        return BufferedFile(self, self._file)
 
     @property
     def attrs(self) -> h5py.AttributeManager:
         """The attributes, which components had better use by `get_attrs` and `set_attrs`."""
-        self._owner.untraced(f"attributes of '{self.name}'")
-        return BufferedAttributes(super().attrs, self, self._owner)
+        self._file.untraced(f"attributes of '{self.name}'")
+        return BufferedAttributes(super().attrs, self, self._file)
 
     # looking
 
     def __getitem__(self, name: Any) -> Any:
-        return buffered(super().__getitem__(name), self._owner)
+        return buffered(super().__getitem__(name), self._file)
 
     def __contains__(self, name: Any) -> bool:
-        self._owner.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         return bool(super().__contains__(name))
 
     def __len__(self) -> int:
-        self._owner.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         return int(super().__len__())
 
     def get(self, name: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
         """An object, its class or its link, as h5py does."""
         if args or kwargs:
-            self._owner.untraced(f"what is in '{self.name}'")
-            return buffered(self._plain.get(name, default, *args, **kwargs), self._owner)
+            self._file.untraced(f"what is in '{self.name}'")
+            return buffered(self._plain.get(name, default, *args, **kwargs), self._file)
         try:
             return self[name]
         except KeyError:
             return default
 
     def __iter__(self) -> Iterator[str]:
-        self._owner.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         return iter(list(super().__iter__()))
 
     def __reversed__(self) -> Iterator[str]:
@@ -523,21 +469,21 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def visit(self, func: Callable[[str], Any]) -> Any:
         """Call a function with the path of each object below, until it returns something, as h5py does."""
-        self._owner.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         paths: list[str] = []
         super().visit(paths.append)
         return next((result for path in paths if (result := func(path)) is not None), None)
 
     def visititems(self, func: Callable[[str, Any], Any]) -> Any:
         """Call a function with path and object of each object below, until it returns something, as h5py does."""
-        self._owner.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         paths: list[str] = []
         super().visit(paths.append)
         return next((result for path in paths if (result := func(path, self[path])) is not None), None)
 
     def visit_links(self, func: Callable[[str], Any]) -> Any:
         """Call a function with the path of each link below, until it returns something, as h5py does."""
-        self._owner.untraced(f"what is in '{self.name}'")
+        self._file.untraced(f"what is in '{self.name}'")
         paths: list[str] = []
         super().visit_links(paths.append)
         return next((result for path in paths if (result := func(path)) is not None), None)
@@ -558,11 +504,11 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def require_dataset(self, name: Any, shape: Any, dtype: Any, exact: bool = False, **kwargs: Any) -> Any:
         """Find or create a dataset, as h5py does."""
-        with self._owner.lock:
+        with self._file.context.lock:
             if name not in self:
                 return self.create_dataset(name, shape, dtype, **kwargs)
-            self._owner.flush()  # h5py compares shapes
-            return buffered(self._plain.require_dataset(name, shape, dtype, exact, **kwargs), self._owner)
+            self._file.flush()  # h5py compares shapes
+            return buffered(self._plain.require_dataset(name, shape, dtype, exact, **kwargs), self._file)
 
     def create_group(self, name: Any, *args: Any, **kwargs: Any) -> BufferedGroup:
         """Create a group, as h5py does."""
@@ -571,16 +517,16 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     def require_group(self, name: Any) -> Any:
         """Find or create a group, as h5py does."""
-        with self._owner.lock:
+        with self._file.context.lock:
             if name not in self:
                 return self.create_group(name)
-            return buffered(self._plain.require_group(name), self._owner)
+            return buffered(self._plain.require_group(name), self._file)
 
     def copy(self, source: Any, dest: Any, name: Any = None, *args: Any, **kwargs: Any) -> None:
         """Copy an object, as h5py does."""
         if isinstance(source, BufferedDataset | BufferedGroup):
-            source._owner.flush()
-        self._owner.flush()
+            source._file.flush()
+        self._file.flush()
         into, at = (dest, name) if isinstance(dest, BufferedGroup) else (self, dest)
         # As a path, h5py looks up the source by an overridden method.
         into._changed(lambda: self._plain.copy(source, dest, name, *args, **kwargs), at)
@@ -605,18 +551,18 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         ]
 
         def changed() -> Any:
-            self._owner.flush()
+            self._file.flush()
             for path in paths:
-                self._owner.make_own(path.rpartition("/")[0])
+                self._file.make_own(path.rpartition("/")[0])
             with _writes_to(self):
                 made = change()
             for path in paths:
-                self._owner.forget(f"/{path}")  # of the root: what was there still is, but what wasn't may be
+                self._file.forget(f"/{path}")  # of the root: what was there still is, but what wasn't may be
             return made
 
-        with self._owner.lock:
-            self._owner.untraced(f"'{self.name}', by changing what is in it")
-            return buffered(self._owner.alike(changed), self._owner)
+        with self._file.context.lock:
+            self._file.untraced(f"'{self.name}', by changing what is in it")
+            return buffered(self._file.alike(changed), self._file)
 
 
 class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
@@ -624,13 +570,13 @@ class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
 
     def flush(self) -> None:
         """Bring the file up to date, the buffered rows included."""
-        self._owner.flush()
+        self._file.flush()
         with _writes_to(self):
             super().flush()
 
     def close(self) -> None:
         """Close the file, after the buffered rows have been written."""
-        self._owner.close()
+        self._file.close()
 
     def __repr__(self) -> str:
         return str(h5py.File.__repr__(self))
@@ -640,13 +586,13 @@ class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
             self.close()
 
 
-def buffered(found: Any, owner: Owner) -> Any:
+def buffered(found: Any, file: UsedFile) -> Any:
     """What h5py has found, as an object that sees the buffer."""
-    if isinstance(found, h5py.Dataset | h5py.Group) and not owner.is_own(found):
+    if isinstance(found, h5py.Dataset | h5py.Group) and not file.is_own(found):
         return found
     if isinstance(found, h5py.Dataset) and not isinstance(found, BufferedDataset) and found.name is not None:
-        rows = owner.shared(found.name)
-        return found if rows is None else BufferedDataset(rows, owner)
+        rows = file.observed(found.name)
+        return found if rows is None else BufferedDataset(rows, file)
     if isinstance(found, h5py.Group) and not isinstance(found, BufferedGroup):
-        return BufferedGroup(found, owner)
+        return BufferedGroup(found, file)
     return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
+import h5py
 import numpy as np
 
+from h5flow.data.access.file_context import FileContext
 from h5flow.data.access.observer import Observer
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.references.tables import PairTable, RegionTable
@@ -22,59 +23,51 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _log = logging.getLogger(__name__)
 
 
-class Ranks(Protocol):
-    """The ranks that append to the datasets together; the lock is held, and let go while waiting for them."""
-
-    def append(self, path: str, count: int) -> int:
-        """Append rows that all ranks reserve together; the number of this rank's first."""
-        ...
-
-    def reserve(self, path: str, start: int, stop: int) -> None:
-        """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
-        ...
-
-    def bring(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Have this rank see what others have written by now to rows `start:stop`."""
-        ...
-
-    def wait_for(self, table: PagedDataset) -> None:
-        """Wait until what is to be done to a table later has been done."""
-        ...
-
-
-class Sharing(Protocol):
-    """What all datasets of a file have in common."""
-
-    lock: threading.RLock
-    observer: Observer | None
-
-    @property
-    def ranks(self) -> Ranks | None:
-        """The ranks that append together, if there are several."""
-        ...
-
-
-class SharedDataset:
+class ObservedDataset:
     """The rows of a dataset. All methods may be called from any thread.
 
     An observer is told of each access, may let it wait, and may hide rows that have been appended. As a
     `lookup`, tables are read to follow references: a region table to find positions in another one, where the observer
-    hides what is too new, and pairs at such positions, for which regions have brought what there is of other ranks.
+    hides what is too new, and pairs at such positions, for which regions have fetched what there is of other ranks.
+    The class has a method for each way in which rows are used, since each takes the lock and tells the observer.
     """
 
-    def __init__(self, rows: PagedDataset, sharing: Sharing, lookup: bool = False) -> None:
+    def __init__(self, rows: PagedDataset, context: FileContext, lookup: bool = False) -> None:
         self.rows = rows
         self.name = rows.name
         self.path = rows.path
         self.dtype = rows.dtype
         self.row_shape = rows.row_shape
-        self._sharing = sharing
-        self._lock = sharing.lock
+        self._context = context
+        self._lock = context.lock
         self._lookup = lookup and isinstance(rows, RegionTable)
-        self._brings = not (lookup and isinstance(rows, PairTable))
-        self._rows_of = rows.of.path if isinstance(rows, RegionTable) else rows.path
-        if sharing.observer is not None and self._rows_of != rows.path:
-            sharing.observer.same_rows(rows.path, self._rows_of)
+        self._fetches = not (lookup and isinstance(rows, PairTable))
+        self._resource = rows.resource
+        self._rows_of = rows.of.resource if isinstance(rows, RegionTable) else rows.resource
+        if self._rows_of != rows.resource:
+            context.watching.same_rows(rows.resource, self._rows_of)
+
+    # the object of HDF5
+
+    @property
+    def id(self) -> h5py.h5d.DatasetID:
+        """What h5py works on, which is another object as soon as the dataset gets longer chunks."""
+        return self.rows.stored.handle.id
+
+    def stay(self) -> None:
+        """Have the dataset stay the same object of HDF5, since somebody may keep what leads to it."""
+        with self._lock:
+            self.rows.stored.fix()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the rows are with another rank, so that h5py can't do anything with them here."""
+        return self.rows.stored.shared
+
+    @property
+    def gone(self) -> str:
+        """Why the dataset can't be used any more; empty while it can."""
+        return self.rows.gone
 
     # how many
 
@@ -83,17 +76,16 @@ class SharedDataset:
         """The number of rows."""
         with self._lock:
             self._check_there()
-            observer = self._sharing.observer
-            if observer is not None:
-                for path in {self.path, self._rows_of}:
-                    observer.counted(path)
+            observer = self._context.observer
+            for resource in {self._resource, self._rows_of}:
+                observer.counted(resource)
             return self._visible(observer)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of all rows together; the first number may be outdated when `has` is asked."""
         with self._lock:
-            return (self._visible(self._sharing.observer), *self.row_shape)
+            return (self._visible(self._context.observer), *self.row_shape)
 
     def has(self, row: int) -> bool:
         """Whether a row exists."""
@@ -102,7 +94,7 @@ class SharedDataset:
     @property
     def hides_rows(self) -> bool:
         """Whether the dataset has rows that the component is not to see; the lock is held."""
-        return self._visible(self._sharing.observer) < self.rows.length
+        return self._visible(self._context.observer) < self.rows.length
 
     def select(self, selection: Any, beyond: bool = False) -> RowSelection:
         """The rows that a selection names, as `rows_of`."""
@@ -119,47 +111,45 @@ class SharedDataset:
     def _check_there(self) -> None:
         if self.rows.gone:
             raise Gone(self.rows.gone)
-        if self.rows.pending and self._sharing.ranks is not None:
-            self._sharing.ranks.wait_for(self.rows)
+        if self.rows.others.pending:
+            self._context.ranks.wait_for(self.rows)
 
-    def _visible(self, observer: Observer | None) -> int:
+    def _visible(self, observer: Observer) -> int:
         self._check_there()
-        if observer is None:
-            return self.rows.length
         if isinstance(self.rows, RegionTable):
             of = self.rows.of
-            return max(observer.length(of.path, of.length), observer.length(self.path, self.rows.own_length))
-        return observer.length(self.path, self.rows.length)
+            return max(observer.length(of.resource, of.length), observer.length(self._resource, self.rows.own_length))
+        return observer.length(self._resource, self.rows.length)
 
     # reading
 
     def read(self, start: int, stop: int, wanted: Indices | None = None) -> Array:
         """A fresh array of rows `start:stop`, cut at the end; those that aren't `wanted` may hold anything."""
-        brought = self._bring((start, stop) if wanted is None else wanted)
+        fetched = self._fetch((start, stop) if wanted is None else wanted)
         values = self._read(start, stop)
-        if brought:
-            self._bring_pairs(values)
+        if fetched:
+            self._fetch_pairs(values)
         return values
 
     def _read(self, start: int, stop: int) -> Array:
         rows = self.rows
         with self._lock:
             stop = self._observed(start, stop)
-            if not rows.in_file(start, stop):
+            if not rows.is_in_file(start, stop):
                 return rows.read(start, stop)
-            rows.reading()
+            rows.in_file.reading()
         try:
-            return rows.read_stored(start, stop)
+            return rows.in_file.read(start, stop)
         finally:
             with self._lock:
-                rows.has_read()
+                rows.in_file.has_read()
 
     def take(self, indices: Indices) -> Array:
         """A fresh array of the given rows: ascending, without repeats; cut at the end."""
-        brought = self._bring(indices)
+        fetched = self._fetch(indices)
         values = self._take(indices)
-        if brought:
-            self._bring_pairs(values)
+        if fetched:
+            self._fetch_pairs(values)
         return values
 
     def _take(self, indices: Indices) -> Array:
@@ -168,14 +158,14 @@ class SharedDataset:
             if len(indices):
                 stop = self._observed(int(indices[0]), int(indices[-1]) + 1, indices)
                 indices = indices[: np.searchsorted(indices, stop)]
-            if not len(indices) or not rows.in_file(int(indices[0]), int(indices[-1]) + 1):
+            if not len(indices) or not rows.is_in_file(int(indices[0]), int(indices[-1]) + 1):
                 return rows.take(indices)
-            rows.reading()
+            rows.in_file.reading()
         try:
-            return rows.take_stored(indices)
+            return rows.in_file.take(indices)
         finally:
             with self._lock:
-                rows.has_read()
+                rows.in_file.has_read()
 
     def selected(self, selection: Any) -> Array:
         """A fresh array of the rows that a selection names, in its order."""
@@ -193,44 +183,39 @@ class SharedDataset:
 
     def whole(self) -> None:
         """Note that all of the dataset is going to be read, in another way; the lock is held."""
-        self._bring((0, self.rows.length))
+        self._fetch((0, self.rows.length))
         self._check_there()
-        observer = self._sharing.observer
-        if observer is not None:
-            observer.read(self.path, None)
+        self._context.observer.read(self._resource, None)
 
-    def _bring(self, rows: tuple[int, int] | Indices) -> bool:
+    def _fetch(self, rows: tuple[int, int] | Indices) -> bool:
         """See what other ranks have written to `rows`, if they have reserved any of them; says whether they have."""
-        ranks = self._sharing.ranks
-        if ranks is None or not self._brings:
+        if not self._fetches or not self._context.ranks.several:
             return False
         with self._lock:
             if not self.rows.is_of_others(rows):
                 return False
             self._check_there()
             start, stop = rows if isinstance(rows, tuple) else (int(rows.min()), int(rows.max()) + 1)
-            ranks.bring(self.rows, start, min(stop, self.rows.length))
+            self._context.ranks.fetch(self.rows, start, min(stop, self.rows.length))
             return True
 
-    def _bring_pairs(self, regions: Array) -> None:
+    def _fetch_pairs(self, regions: Array) -> None:
         """See the references that lie in some regions, if they are regions."""
-        ranks, table = self._sharing.ranks, self.rows
-        if ranks is None or not isinstance(table, RegionTable):
+        table = self.rows
+        if not isinstance(table, RegionTable):
             return
         some = regions[regions["stop"] > regions["start"]]
         if len(some):
             with self._lock:
-                ranks.bring(table.pairs, int(some["start"].min()), int(some["stop"].max()))
+                self._context.ranks.fetch(table.pairs, int(some["start"].min()), int(some["stop"].max()))
 
     def _observed(self, start: int, stop: int, indices: Indices | None = None) -> int:
         """Tell the observer of a read of rows `start:stop`, or `indices` among these; returns the stop, cut at the end.
 
         Who wants to know whether rows are missing has to ask for the `length` as well; a look-up always does.
         """
-        observer = self._sharing.observer
+        observer = self._context.observer
         visible = self._visible(observer)
-        if observer is None:
-            return max(start, min(stop, visible))
         if self._lookup and stop > visible:
             observer.counted(self._rows_of)
             visible = self._visible(observer)
@@ -238,7 +223,7 @@ class SharedDataset:
         if indices is not None and cut < stop:
             indices = indices[: np.searchsorted(indices, cut)]
         if cut > start and (indices is None or len(indices)):
-            observer.read(self.path, (start, cut) if indices is None else indices, self._lookup)
+            observer.read(self._resource, (start, cut) if indices is None else indices, self._lookup)
         return cut
 
     # writing
@@ -247,29 +232,16 @@ class SharedDataset:
         """Add rows that hold the fill value; returns the number of the first."""
         with self._lock:
             self.before_append()
-            if self._sharing.ranks is not None:
-                return self._sharing.ranks.append(self.path, count)
-            start = self.rows.length
-            self.grow(start, start + count)
-            return start
+            return self._context.ranks.append(self.rows, count)
 
     def before_append(self) -> None:
         """Wait until it is this component's turn to append; the lock is held, and not let go before it has."""
         self._check_there()
-        observer = self._sharing.observer
-        if observer is not None:
-            observer.before_append(self.path)
+        self._context.observer.before_append(self._resource)
 
     def grow(self, start: int, length: int) -> None:
         """Have at least `length` rows, after `before_append`; those from `start` on are for this rank."""
-        if self._sharing.ranks is not None:
-            self._sharing.ranks.reserve(self.path, start, length)
-            return
-        now, observer = self.rows.length, self._sharing.observer
-        if length > self._visible(observer):
-            if observer is not None:
-                observer.append(self.path, now, max(0, length - now))
-            self.rows.grow(length)
+        self._context.ranks.reserve(self.rows, start, length)
 
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on, which exist; `values` has the dataset's own type."""
@@ -291,7 +263,8 @@ class SharedDataset:
         return None if self.rows.told_of_cut else self._tell_of_cut
 
     def _tell_of_cut(self, field: str, value: Any, cut: Any) -> None:
-        self.rows.told_of_cut = True
+        if not self.rows.tell_of_cut():
+            return
         what = f"dataset '{self.name}'" + (f", field '{field}'" if field else "")
         _log.warning(
             "%s holds integers: %s is cut to %s, and others may be (this is said once); write rounded values,"
@@ -307,7 +280,7 @@ class SharedDataset:
         with self._lock:
             self.rows.changing()
             if self.rows.goes_through(size):
-                with self.rows.exclusively():
+                with self.rows.in_file.exclusively():
                     yield
             else:
                 yield
@@ -315,8 +288,6 @@ class SharedDataset:
     def changing(self, rows: tuple[int, int] | Indices | None) -> None:
         """Note that rows are going to be written; the lock is held."""
         # What others have written to them before is older, also where it is on its way.
-        self._bring((0, self.rows.length) if rows is None else rows)
+        self._fetch((0, self.rows.length) if rows is None else rows)
         self._check_there()
-        observer = self._sharing.observer
-        if observer is not None:
-            observer.update(self.path, rows)
+        self._context.observer.update(self._resource, rows)

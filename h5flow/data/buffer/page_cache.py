@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
 
-from h5flow.data.storage.chunks.writer import ChunkWriter
+if TYPE_CHECKING:
+    from h5flow.data.storage.chunks.writer import ChunkWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -96,7 +97,7 @@ class Paged(Protocol):
         """A page that can be compressed before it is written."""
         ...
 
-    def bring(self, number: int, length: int, deflated: Deflated | None = None) -> None:
+    def write_page(self, number: int, length: int, deflated: Deflated | None = None) -> None:
         """Bring the file up to date with one page, as far as its rows are among the first `length`."""
         ...
 
@@ -108,15 +109,21 @@ class Paged(Protocol):
 class PageCache:
     """All pages of a data manager, by last use, and the bytes that they take."""
 
-    def __init__(self, turn: threading.Condition, budget: int = DEFAULT_BUDGET) -> None:
-        self.turn = turn
+    def __init__(
+        self, file_changed: threading.Condition, budget: int = DEFAULT_BUDGET, *, others: bool = False
+    ) -> None:
+        self.file_changed = file_changed
         self.budget = budget
-        #: Whether chunks may be read and compressed without HDF5.
-        self.raw_chunks = False
         #: Whether other ranks write to the same datasets.
-        self.others = False
+        self.others = others
+        #: Whether chunks may be read and compressed without HDF5, which pays where several threads are at work.
+        self.raw_chunks = False
         self.bytes = 0
         self._by_use: OrderedDict[tuple[Paged, int], int] = OrderedDict()
+
+    def use_raw_chunks(self, wanted: bool) -> None:
+        """Say whether chunks may be read and compressed without HDF5."""
+        self.raw_chunks = wanted
 
     def used(self, dataset: Paged, number: int) -> None:
         """Note that a page is in use."""
@@ -134,7 +141,7 @@ class PageCache:
     def settle(self) -> None:
         """Write and drop the pages that were used longest ago until half the budget is free."""
         chosen = []
-        with self.turn:
+        with self.file_changed:
             rest = self.bytes
             for page, size in self._by_use.items():
                 if rest <= self.budget // 2:
@@ -142,27 +149,27 @@ class PageCache:
                 chosen.append(page)
                 rest -= size
         for dataset, number, deflated in self._deflated(chosen):
-            with self.turn:
+            with self.file_changed:
                 dataset.evict(number, deflated)
 
     def deflate(self) -> None:
         """Write the pages that are compressed, as far as they are whole."""
-        with self.turn:
+        with self.file_changed:
             pages = list(self._by_use)
         for dataset, number, deflated in self._deflated(pages):
             if deflated is not None:
-                with self.turn:
-                    dataset.bring(number, dataset.length, deflated)
+                with self.file_changed:
+                    dataset.write_page(number, dataset.length, deflated)
 
     def _deflated(self, pages: list[tuple[Paged, int]]) -> Iterator[tuple[Paged, int, Deflated | None]]:
         """Pages that are going to be written, whose chunks are compressed without the lock.
 
         What is written again comes last, so that little is written to the places that it leaves.
         """
-        with self.turn:
+        with self.file_changed:
             pages = sorted(pages, key=lambda page: page[0].writes_again(page[1]))
         for dataset, number in pages:
-            with self.turn:
+            with self.file_changed:
                 deflatable = dataset.deflatable(number)
             yield dataset, number, None if deflatable is None else deflatable.deflate()
 

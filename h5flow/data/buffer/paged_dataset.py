@@ -8,21 +8,19 @@ the budget allows is written and forgotten, so memory doesn't grow with the run.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from h5flow.data.buffer.other_ranks import OtherRanks
 from h5flow.data.buffer.page_cache import Deflatable, Deflated, Page, PageCache
-from h5flow.data.rows.row_ranges import RowRanges
+from h5flow.data.buffer.stored_rows import StoredRows
+from h5flow.data.resource import Resource
 from h5flow.data.rows.taking import take_by_pieces
 from h5flow.data.storage import StoredDataset
-from h5flow.data.storage.chunks.reader import RawChunks
-from h5flow.data.storage.chunks.writer import ChunkWriter
-from h5flow.errors import FileError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -35,41 +33,38 @@ _DIRECT_BYTES = 4 << 20
 class PagedDataset:
     """A stored dataset as its readers shall see it: the file, and over it the rows that are in memory.
 
-    `length` counts all rows, also those that the file doesn't have yet. `grown` says that there are more
-    of them than whoever has to follow suit (and resets it) has seen.
+    `length` counts all rows, also those that the file doesn't have yet. Whoever changes rows calls `changing` first.
+    The class is long, since whatever is done to rows looks at pages and at the file together.
     """
 
     def __init__(self, name: str, path: str, stored: StoredDataset, cache: PageCache) -> None:
         self.name = name
         self.path = path
-        self.stored = stored
+        self.resource = Resource("rows", path)
         self.dtype = stored.dtype
         self.row_shape = stored.row_shape
         self._length = stored.length
         #: How many rows the file had when the dataset was found.
         self.found = stored.length
-        self.grown = False
-        #: Whether rows have been written since somebody has reset this.
-        self.changed = False
-        #: Rows that other ranks have reserved, and that this one hasn't seen since.
-        self.of_others = RowRanges()
-        #: What ranks have to agree on before changes are made.
-        self.pending: list[Any] = []
-        #: Whether it has been told that fractions are cut off.
-        self.told_of_cut = False
+        self._grown = False
+        self._changed = False
+        self._told_of_cut = False
+        self.others = OtherRanks()
         #: Why the dataset can't be used any more.
         self.gone = ""
         self.cache = cache
-        self._writer: ChunkWriter | Literal[False] | None = None
-        #: Where the chunks are in the file, for as long as nobody writes to the dataset.
-        self._chunks: RawChunks | Literal[False] | None = None
-        self._readers = 0
-        self._writers = 0
         self._pages: dict[int, Page] = {}
         self._row_bytes = max(1, self.dtype.itemsize * math.prod(self.row_shape))
+        #: The rows that the file has.
+        self.in_file = StoredRows(stored, cache, self._row_bytes)
         # Also if the chunks become longer, a page holds whole ones.
         chunk_rows = stored.long_rows or stored.chunk_rows
         self.page_rows = chunk_rows * max(1, _PAGE_BYTES // (chunk_rows * self._row_bytes))
+
+    @property
+    def stored(self) -> StoredDataset:
+        """The dataset in the file."""
+        return self.in_file.dataset
 
     @property
     def length(self) -> int:
@@ -91,30 +86,43 @@ class PagedDataset:
         """What a row holds before it is written."""
         return self.stored.handle.fillvalue
 
-    @cached_property
-    def compressed(self) -> bool:
-        """Whether chunks are compressed, or filtered otherwise."""
-        return bool(self.stored.handle.id.get_create_plist().get_nfilters())
-
     def grow(self, length: int) -> None:
         """Have at least `length` rows. New rows hold the dataset's fill value."""
         if length > self._length:
             self._length = length
-            self.grown = True
+            self._grown = True
             if not self.buffered:
                 self.stretch(length)
 
     def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
         """Whether other ranks have reserved any of rows `start, stop`, or of the given ones."""
-        if not self.of_others:
-            return False
-        return self.of_others.meets(*rows) if isinstance(rows, tuple) else self.of_others.meets_any(rows)
+        return self.others.have_any(rows)
+
+    def has_grown(self) -> bool:
+        """Whether there are more rows than when this was asked last."""
+        grown, self._grown = self._grown, False
+        return grown
+
+    def has_changed(self) -> bool:
+        """Whether rows have been written since this was asked last."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    def tell_of_cut(self) -> bool:
+        """Whether it is to be told that fractions are cut off; no more than once."""
+        told, self._told_of_cut = self._told_of_cut, True
+        return not told
+
+    @property
+    def told_of_cut(self) -> bool:
+        """Whether it has been told that fractions are cut off."""
+        return self._told_of_cut
 
     # reading
 
-    def in_file(self, start: int, stop: int) -> bool:
+    def is_in_file(self, start: int, stop: int) -> bool:
         """Whether the file alone has rows `start:stop`, so that they can be read without looking at pages."""
-        if stop > self.stored.length or self._writers:
+        if stop > self.stored.length or self.in_file.is_being_written:
             return False
         if not self._pages:
             return True
@@ -145,20 +153,6 @@ class PagedDataset:
             return page.rows[rows - first * self.page_rows]
         return take_by_pieces(self.read, rows, self._row_bytes, self.dtype, self.row_shape)
 
-    def read_stored(self, start: int, stop: int) -> Array:
-        """As `read`, of rows that the file alone has; without the lock, between `reading` and `has_read`."""
-        chunks = self._chunks
-        if chunks and stop <= chunks.length:
-            touched = -(-stop // chunks.chunk_rows) - start // chunks.chunk_rows
-            # Chunks are inflated whole; HDF5 keeps them, so that what the next read needs of them costs nothing.
-            if 5 * (stop - start) >= 4 * touched * chunks.chunk_rows:
-                return chunks.read(start, stop)
-        return self.stored.read(start, stop)
-
-    def take_stored(self, rows: Rows) -> Array:
-        """As `take`, of rows that the file alone has."""
-        return take_by_pieces(self.stored.read, rows, self._row_bytes, self.dtype, self.row_shape)
-
     def _overlaid(self, start: int, stop: int) -> Array:
         values = np.empty((stop - start, *self.row_shape), self.dtype)
         missing = start  # rows from here to the current page are to be read from the file
@@ -181,51 +175,19 @@ class PagedDataset:
         if stop > there:
             into[there - start :] = self.fill
 
-    def reading(self) -> None:
-        """Somebody starts to read the file without holding the lock; until `has_read` it isn't written."""
-        if self._chunks is None and self.cache.raw_chunks:
-            self._chunks = (self.stored.raw_handle is not None and RawChunks.of(self.stored.raw_handle)) or False
-        self._readers += 1
-
-    def has_read(self) -> None:
-        """They have read it."""
-        self._readers -= 1
-        if not self._readers:
-            self.cache.turn.notify_all()
-
     def goes_through(self, size: int) -> bool:
         """Whether a write of so many bytes goes to the file at once."""
         return not self.buffered or size >= _DIRECT_BYTES
-
-    @contextlib.contextmanager
-    def exclusively(self) -> Iterator[None]:
-        """While nobody reads the file without holding the lock."""
-        self._writers += 1
-        try:
-            self.cache.turn.wait_for(lambda: not self._readers)
-            yield
-        finally:
-            self._writers -= 1
-
-    def _wait_for_readers(self) -> None:
-        if self._readers:
-            with self.exclusively():
-                pass
 
     # writing
 
     def changing(self) -> None:
         """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only."""
-        if self.stored.elsewhere:
-            raise FileError(f"{self.stored.elsewhere}, where rows are only read; write to a dataset of the run's own")
-        self.changed = True
-        if self._chunks is not False:
-            self._wait_for_readers()
-            self._chunks = False
+        self.in_file.changing()
+        self._changed = True
 
     def write(self, start: int, values: Array) -> None:
         """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
-        self.changing()
         stop = start + len(values)
         if self.goes_through(values.nbytes):
             self._write_through(start, values)
@@ -239,12 +201,11 @@ class PagedDataset:
 
     def update(self, rows: Rows, values: Array) -> None:
         """Write to existing rows in any order; of values for the same row the last one stays."""
-        self.changing()
         if not self.buffered:
             order = np.argsort(rows, kind="stable")
             ascending = rows[order]
             last = np.append(ascending[1:] != ascending[:-1], True)
-            self._wait_for_readers()
+            self.in_file.wait_for_readers()
             self.stored.put(ascending[last], values[order[last]])
             return
         for page, which, within in self.touched(rows):
@@ -300,7 +261,7 @@ class PagedDataset:
         return page
 
     def _write_through(self, start: int, values: Array) -> None:
-        self._wait_for_readers()
+        self.in_file.wait_for_readers()
         stop = start + len(values)
         self.stretch(stop)
         self.stored.write(start, values)
@@ -315,22 +276,7 @@ class PagedDataset:
 
     def stretch(self, length: int) -> None:
         """Give the file so many rows, as far as there are."""
-        length = min(length, self.length)
-        if self.stored.length < length and self.stored.growable:
-            self._lengthen(length)
-            self.stored.resize(length)
-
-    def _lengthen(self, length: int) -> None:
-        """Have the file keep the dataset in longer chunks, if so many rows are worth it."""
-        if self.stored.long_rows is None or length < self.stored.long_rows:
-            return
-        self._wait_for_readers()
-        self._writer = None
-        self._chunks = False
-        if self.stored.is_in_use:
-            self.stored.fix()
-            return
-        self.stored = self.stored.lengthened()
+        self.in_file.stretch(min(length, self.length))
 
     def flush(self, last_chunk: bool = True, again: bool = True) -> None:
         """Bring the file up to date; the pages stay readable.
@@ -339,17 +285,17 @@ class PagedDataset:
         once `again`.
         """
         length = self.length
-        if self.compressed and not last_chunk:
-            self._lengthen(length)
+        if self.in_file.compressed and not last_chunk:
+            self.in_file.lengthen_chunks(length)
             length = max(self.stored.length, length - length % self.stored.chunk_rows)
         pages = [number for number in sorted(self._pages) if again or not self.writes_again(number)]
         self.stretch(length)
         for number in pages:
-            self.bring(number, length)
+            self.write_page(number, length)
 
     def writes_again(self, number: int) -> bool:
         """Whether a page has compressed chunks that are in the file already, and move when they are written again."""
-        return self.compressed and number * self.page_rows < self.stored.length
+        return self.in_file.compressed and number * self.page_rows < self.stored.length
 
     def deflatable(self, number: int) -> Deflatable | None:
         """A page that can be compressed before it is written: a changed one, of rows that all exist."""
@@ -357,14 +303,13 @@ class PagedDataset:
         whole = (number + 1) * self.page_rows <= self.length
         if page is None or not whole or page.first >= page.last or not self.cache.raw_chunks:
             return None
-        self._lengthen(self.length)
-        if self._writer is None:
-            self._writer = (not self.stored.shared and ChunkWriter.of(self.stored.handle)) or False
-        return Deflatable(page, page.version, self._writer) if self._writer else None
+        self.in_file.lengthen_chunks(self.length)
+        writer = self.in_file.chunk_writer()
+        return Deflatable(page, page.version, writer) if writer else None
 
     def evict(self, number: int, deflated: Deflated | None = None) -> None:
         """Bring the file up to date with one page and drop the page; `deflated` saves compressing it."""
-        self.bring(number, self.length, deflated)
+        self.write_page(number, self.length, deflated)
         page = self._pages.get(number)
         if page is not None and page.first >= page.last:
             self._forget(number)
@@ -375,7 +320,7 @@ class PagedDataset:
         self.drop_pages()
         before = self._length
         self.stored.length = self._length = self.stored.handle.id.shape[0]
-        self.grown = self.grown or self._length > before
+        self._grown = self._grown or self._length > before
 
     def renew(self) -> None:
         """Other ranks have written rows that are read from the storage now, where this one hasn't changed them."""
@@ -403,9 +348,9 @@ class PagedDataset:
         self.gone = why
         self.drop_pages()
 
-    def bring(self, number: int, length: int, deflated: Deflated | None = None) -> None:
+    def write_page(self, number: int, length: int, deflated: Deflated | None = None) -> None:
         """Bring the file up to date with one page, as far as its rows are among the first `length`."""
-        self._wait_for_readers()
+        self.in_file.wait_for_readers()
         page = self._pages.get(number)
         if page is None:
             return  # written by somebody else meanwhile
@@ -417,7 +362,8 @@ class PagedDataset:
             # Where ranks make room together, there may be less than is needed until they do.
             length = min(length, self.stored.length)
         for first, last in page.spans(length - start):
-            if deflated is not None and deflated.version == page.version and deflated.writer is self._writer:
+            current = deflated is not None and deflated.version == page.version
+            if deflated is not None and current and self.in_file.is_up_to_date(deflated.writer):
                 deflated.writer.store(start, deflated.chunks)
             else:
                 self._store(start + first, page.rows[first:last])

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow import mpi
 from h5flow.data.buffer.paged_dataset import PagedDataset
-from h5flow.data.collective.single_writer import FENCE, STRUCTURE, RankedFile, Ranks
-from h5flow.data.layout import data_path
+from h5flow.data.collective.calls import ChangeStructure, Publish, made
+from h5flow.data.collective.single_writer import SingleWriterRanks
+from h5flow.data.file.changes import Change, CreateReference
+from h5flow.data.file.data_file import DataFile
+from h5flow.data.layout import data_path, is_rows
 from h5flow.data.references.tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.parallel import ParallelStorage, Together, room
-from h5flow.ranks.coordination import unpacked
 from h5flow.ranks.rounds import Round
 
 if TYPE_CHECKING:
@@ -29,18 +31,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ParallelRanks(Ranks):
+class ParallelRanks(SingleWriterRanks):
     """The part that one rank has in a file that all of them have open."""
 
     all_open = True
 
-    def __init__(self, comm: Intracomm, file: RankedFile) -> None:
+    def __init__(self, comm: Intracomm, file: DataFile) -> None:
         super().__init__(comm, file)
         self._storage: ParallelStorage | None = None
         #: The datasets that have been made longer, on all ranks alike.
         self._longer: set[str] = set()
         self._alone = False
-        self.coordination.together = self
 
     # opening and closing
 
@@ -50,7 +51,9 @@ class ParallelRanks(Ranks):
             return SerialStorage(self.file.path, "r+")
         exists = mpi.on_first_rank(self.comm, lambda: Path(self.file.path).exists())
         self.wait()
-        self._storage = ParallelStorage(self.file.path, "r+" if exists else "w", self.comm, self.coordination, original)
+        self._storage = ParallelStorage(
+            self.file.path, "r+" if exists else "w", self.comm, self.coordination.owner, original
+        )
         return self._storage
 
     def part(self, patience: float) -> bool:
@@ -80,11 +83,11 @@ class ParallelRanks(Ranks):
         self.wait()
 
     def _length(self, path: str) -> int:
-        rows = self.file.paged(path)
+        rows = self.file.catalog.paged(path)
         return 0 if rows is None else rows.length
 
     def _cut(self, path: str, length: int) -> None:
-        rows = self.file.paged(path)
+        rows = self.file.catalog.paged(path)
         if rows is not None:
             rows.stored.resize(length)
             rows.resized()
@@ -93,25 +96,27 @@ class ParallelRanks(Ranks):
 
     def alike(self, change: Callable[[], T]) -> T:
         """Make a change of the structure that all ranks make by themselves. The lock is held, and let go meanwhile."""
-        result: T = self.coordination.join(STRUCTURE, ("a change by h5py", None), change)
+        result: T = self.coordination.join(ChangeStructure.RESOURCE, ChangeStructure("a change by h5py"), change)
         return result
 
-    def _missing_room(self) -> dict[str, int]:
+    def _too_short(self) -> dict[str, int]:
         return {
             rows.path: rows.length
-            for rows in self.file.pages()
+            for rows in self.file.catalog.pages()
             if isinstance(rows.stored, Together) and (rows.length > rows.stored.length or _is_dangling(rows))
         }
 
     # carried out
 
-    def concerns(self, closed: Round) -> bool:
-        """Whether a round is carried out at once, which all ranks find alike; the lock is held."""
-        if closed.resource == STRUCTURE:
-            return True
-        if closed.resource == FENCE:
-            return any(changed or missing for changed, missing in _joined(closed))
-        if not closed.resource.startswith("/"):
+    def concerns_all(self, closed: Round) -> bool:
+        """Say whether a round is carried out by all ranks at once, which all of them find alike; the lock is held."""
+        calls = made(closed.calls)
+        match calls[0]:
+            case ChangeStructure():
+                return True
+            case Publish():
+                return any(call.changed or call.too_short for call in calls)
+        if closed.resource.kind != "rows":
             return False
         rows, _, length = self.growth(closed)
         return isinstance(rows.stored, Together) and length > rows.stored.length
@@ -119,10 +124,11 @@ class ParallelRanks(Ranks):
     def carry_out(self, closed: Round, own: Callable[[], Any] | None) -> Any:
         """Do what the ranks have agreed on, at once."""
         with self._in_step():
-            if closed.resource == STRUCTURE:
-                return self._change(closed, own)
-            if closed.resource == FENCE:
-                return self._publish(closed)
+            match made(closed.calls)[0]:
+                case ChangeStructure() as call:
+                    return self._change(closed, call, own)
+                case Publish():
+                    return self._publish(closed)
             rows, _, length = self.growth(closed)
             self._make_room(rows, length)
             return self._grow(closed)
@@ -132,25 +138,24 @@ class ParallelRanks(Ranks):
         """While all ranks are here, each with its lock."""
         if self.rank == 0:
             self.wait()
-            with self.file.lock:
+            with self.file.context.lock:
                 yield
         else:
-            with self.file.lock:
+            with self.file.context.lock:
                 self.wait()
                 yield
 
-    def _change(self, closed: Round, own: Callable[[], Any] | None) -> Any:
+    def _change(self, closed: Round, call: ChangeStructure, own: Callable[[], Any] | None) -> Any:
         """Change the structure, as the first rank that asks for it wants to have it."""
         if self.set_what_all_want(closed):
             return None
-        name, packed = _joined(closed)[0]
-        if packed is None and own is not None:
+        if call.pack is None and own is not None:
             return own()
-        arguments = unpacked(packed, name)
-        getattr(self.file, name)(*arguments)
-        if name == "create_reference":
-            for dataset in arguments[:2]:
-                rows = self.file.paged(data_path(dataset))
+        change: Change = call.change()
+        self.file.carry_out(change)
+        if isinstance(change, CreateReference):
+            for dataset in (change.parent, change.child):
+                rows = self.file.catalog.paged(data_path(dataset))
                 assert rows is not None
                 self._extend_regions(rows)
         return None
@@ -159,11 +164,11 @@ class ParallelRanks(Ranks):
         """Have room in the file for so many rows, and for some more, also in the region tables for them."""
         row_bytes = max(1, rows.dtype.itemsize)
         self._extend(rows, room(length, rows.stored.length, row_bytes))
-        if rows.path.endswith("/data"):
+        if is_rows(rows.path):
             self._extend_regions(rows)
 
     def _extend_regions(self, rows: PagedDataset) -> None:
-        for table in self.file.regions_of(rows.name):
+        for table in self.file.catalog.regions_of(rows.name):
             self._extend(table, rows.stored.length)
 
     def _extend(self, rows: PagedDataset, length: int) -> None:
@@ -175,10 +180,10 @@ class ParallelRanks(Ranks):
     def _publish(self, closed: Round) -> None:
         """Have the file hold what ranks have changed, and make room for what is missing."""
         missing: dict[str, int] = {}
-        for _, lengths in _joined(closed):
-            missing |= {path: max(length, missing.get(path, 0)) for path, length in lengths.items()}
+        for call in made(closed.calls):
+            missing |= {path: max(length, missing.get(path, 0)) for path, length in call.too_short.items()}
         for path, length in sorted(missing.items()):
-            rows = self.file.paged(path)
+            rows = self.file.catalog.paged(path)
             if rows is not None:
                 rows.grow(length)
                 self._extend(rows, length)
@@ -186,11 +191,7 @@ class ParallelRanks(Ranks):
         assert self._storage is not None
         self._storage.flush()
         self.wait()
-        self.refresh({path for changed, _ in _joined(closed) for path in changed})
-
-
-def _joined(closed: Round) -> list[Any]:
-    return [call for call in closed.calls if call is not None]
+        self.refresh({path for call in made(closed.calls) for path in call.changed})
 
 
 def _is_dangling(rows: PagedDataset) -> bool:

@@ -6,42 +6,45 @@ ranks agree, written to each rank's own buffer, and sent to the owner when that 
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow import mpi
-from h5flow.data.access.observer import Observer
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.collective.agreement import Difference, agreed
+from h5flow.data.collective.calls import (
+    Append,
+    ChangeStructure,
+    EndLoop,
+    Publish,
+    Reserve,
+    Stop,
+    TakeCommunicator,
+    made,
+)
+from h5flow.data.file.changes import Change, SetAttributes
+from h5flow.data.file.data_file import DataFile
+from h5flow.data.file.output_file import OutputFile
 from h5flow.data.layout import lies_in
+from h5flow.data.references.reference import Reference
 from h5flow.data.references.tables import RegionTable
 from h5flow.data.storage import SerialStorage, Storage, object_references
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
 from h5flow.errors import DataMismatch, H5FlowError, NotInFile
 from h5flow.ranks.communicators import duplicates
-from h5flow.ranks.coordination import Coordination, packed, unpacked
+from h5flow.ranks.coordination import Coordination
 from h5flow.ranks.leaving import is_waited_for, parties
+from h5flow.ranks.member import Components, Late, NoComponents
 from h5flow.ranks.rounds import Round
-from h5flow.telemetry import emit
-from h5flow.telemetry.events import CollectiveStalled
+from h5flow.ranks.stall_watch import StallWatch
 
 if TYPE_CHECKING:
-    import threading
-
     from mpi4py.MPI import Intracomm
 
 T = TypeVar("T")
-
-#: Resources of rounds that are no datasets.
-STRUCTURE = "the structure of the file"
-COMMUNICATOR = "a communicator of a component's own"
-FENCE = "what all ranks have written"
-_LOOP = "the end of the loop"
-_STOP = "the end that was asked for"
 
 #: The group in which a job is recorded, each rank as it sees it.
 _RECORD = "h5flow"
@@ -50,51 +53,19 @@ _SAME_FOR_ALL = "give all ranks the same value, as of self.comm.allreduce(count)
 _log = logging.getLogger(__name__)
 
 
-class RankedFile(Protocol):
-    """The file of which there is a part on each rank."""
-
-    path: str
-    lock: threading.RLock
-    turn: threading.Condition
-    observer: Observer | None
-
-    def paged(self, path: str) -> PagedDataset | None:
-        """The dataset at an absolute path, with its buffer."""
-        ...
-
-    def pages(self) -> list[PagedDataset]:
-        """All datasets that have been used."""
-        ...
-
-    def regions_of(self, name: str) -> list[RegionTable]:
-        """The region tables that have as many rows as a dataset."""
-        ...
-
-    def set_attributes(self, path: str, attributes: dict[str, Any], carried_out: bool = False) -> None:
-        """Set attributes of a group."""
-        ...
-
-    def flush(self) -> None:
-        """Bring the file up to date."""
-        ...
-
-    def let_go(self, *, save: bool) -> None:
-        """Close the file after a failure, which is on its way already."""
-        ...
-
-
-class Ranks:
+class SingleWriterRanks:
     """The part that one rank has in a file, which rank 0 writes for all of them."""
 
+    several = True
     #: Whether all ranks have the file open, and change it together.
     all_open = False
 
-    def __init__(self, comm: Intracomm, file: RankedFile) -> None:
+    def __init__(self, comm: Intracomm, file: DataFile) -> None:
         self.file = file
         self.comm = comm.Dup()
-        self.coordination = Coordination(comm.Dup(), file.turn, self._apply)
-        self.coordination.owner = self
-        self.rank, self.size = self.coordination.rank, self.coordination.size
+        self._world = comm
+        self.components: Components = NoComponents()
+        self._stalls = StallWatch()
         self._duplicates = duplicates(comm)
         self._taken: list[Intracomm] = []
         self._original: str | None = None
@@ -105,27 +76,37 @@ class Ranks:
         self._told: set[tuple[str, str]] = set()
         #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
         self.stopping = False
-        #: Called when another rank has been asked to stop.
-        self.stop: Callable[[], None] = lambda: None
+        self._on_stop: list[Callable[[], None]] = []
+        self.coordination = Coordination(comm.Dup(), file.context.file_changed, self)
+        self.rank, self.size = self.coordination.rank, self.coordination.size
+
+    def work_for(self, components: Components) -> None:
+        """Have calls belong to the components that are at work from now on."""
+        self.components = components
+
+    def listen_for_stop(self, listener: Callable[[], None]) -> None:
+        """Have a function called when any rank has been asked to stop."""
+        self._on_stop.append(listener)
 
     def watch_stalls(self, names: Sequence[str], warning: float, abort: float | None) -> None:
         """Log what ranks have been waiting for so long (seconds), and end all of them after `abort`."""
-        warned = 0.0
+        self._stalls = StallWatch(names, warning, abort)
 
-        def stalled(seconds: float, late: Callable[[Sequence[str]], list[str]]) -> None:
-            nonlocal warned
-            if seconds < warned:
-                warned = 0.0
-            if abort is not None and seconds > abort:
-                emit(CollectiveStalled(seconds=seconds, waiting_for=late(names), ended=True), logging.ERROR)
-                mpi.end_all(1)
-            if seconds > warned + warning:
-                warned = seconds
-                emit(CollectiveStalled(seconds=seconds, waiting_for=late(names)))
-
-        self.coordination.stalled = stalled
+    def stalled(self, seconds: float, late: Late) -> None:
+        """Take note how long the same ranks have been waited for."""
+        self._stalls.note(seconds, late)
 
     # opening and closing
+
+    def begin(self, output: OutputFile, source: str | None, *, opens: bool) -> None:
+        """Have the output begin as a copy of a file, or as it is, or empty, and open it. Collective."""
+        if self.file.files.is_open:
+            return
+        original = mpi.on_first_rank(self._world, lambda: output.prepare(source))
+        output.is_copy_of(original)
+        self.file.begins_as(output.copied)
+        if opens:
+            self.file.files.open(original)
 
     def opened(self, original: str | None) -> Storage:
         """The file, opened on all ranks together."""
@@ -143,7 +124,7 @@ class Ranks:
             return SerialStorage(path, mode)
         original, self._original = self._original, None
         likeness = path if path == self.file.path and Path(path).exists() else None
-        return RemoteStorage(path, self.coordination, likeness, original)
+        return RemoteStorage(path, self.coordination.owner, likeness, original)
 
     def wait(self) -> None:
         """Wait until all ranks are here, without burning a core."""
@@ -197,51 +178,58 @@ class Ranks:
 
     def communicator(self) -> Intracomm:
         """One that is its taker's own until the `end`. Collective."""
-        with self.file.lock:
+        with self.file.context.lock:
             # MPI's own waiting can't be broken off when a rank doesn't come, as it has failed.
-            self.coordination.join(COMMUNICATOR, True)
+            self.coordination.join(TakeCommunicator.RESOURCE, TakeCommunicator())
         self._taken.append(self._duplicates.take())
         return self._taken[-1]
 
     # together
 
-    def structure(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Make a change of the structure, on all ranks. The lock is held, and let go meanwhile."""
-        call = (change.__name__, packed(arguments))
-        self.coordination.join(STRUCTURE, call, functools.partial(change, *arguments))
+    def commit(self, change: Change) -> None:
+        """Have all ranks make a change, each by itself, when they have agreed on it; the lock is let go meanwhile."""
+        self.coordination.join(
+            ChangeStructure.RESOURCE, ChangeStructure.of(change), lambda: self.file.carry_out(change)
+        )
 
     def alike(self, change: Callable[[], T]) -> T:
         """Make a change of the structure that all ranks make by themselves. The lock is held."""
         return change()
 
-    def append(self, path: str, count: int) -> int:
+    def append(self, rows: PagedDataset, count: int) -> int:
         """Append rows that all ranks reserve together, in the order of ranks; the number of this rank's first."""
-        first: int = self.coordination.join(path, count)
+        first: int = self.coordination.join(rows.resource, Append(count))
         return first
 
-    def append_later(self, tables: Sequence[PagedDataset], count: int, then: Callable[[int], None]) -> None:
-        """As `append` to the first of some tables; `then`, which changes all of them, is called when it is done."""
+    def append_references(self, reference: Reference, pairs: Any) -> None:
+        """Append pairs of row numbers in the order of ranks; few of them when it is agreed where they go."""
+        rows = reference.pairs
+        if rows.goes_through(len(pairs) * rows.dtype.itemsize * 2):
+            reference.put(self.append(rows, len(pairs)), pairs)
+            return
+        # Nobody needs to wait for the others; the caller's array may change until then.
+        later, tables = pairs.copy(), (rows, *reference.regions)
 
         def placed(first: int) -> None:
             for table in tables:
-                table.pending.remove(key)
-            then(first)
+                table.others.agreed(key)
+            reference.put(first, later)
 
-        key = self.coordination.join_later(tables[0].path, count, placed)
+        key = self.coordination.join_later(rows.resource, Append(len(later)), placed)
         for table in tables:
-            table.pending.append(key)
+            table.others.await_agreement(key)
 
     def wait_for(self, table: PagedDataset) -> None:
         """Wait until what is to be done to a table later has been done; the lock is held, and let go meanwhile."""
-        self.coordination.wait_for(list(table.pending))
+        self.coordination.wait_for(list(table.others.pending))
 
-    def reserve(self, path: str, start: int, stop: int) -> None:
+    def reserve(self, rows: PagedDataset, start: int, stop: int) -> None:
         """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
-        self.coordination.join(path, (start, stop))
+        self.coordination.join(rows.resource, Reserve(start, stop))
 
-    def bring(self, rows: PagedDataset, start: int, stop: int) -> None:
+    def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
         """Have this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
-        written = self.coordination.collect(rows.path, start, stop)
+        written = self.coordination.collect(rows.resource, rows.path, start, stop)
         stored = rows.stored
         if isinstance(stored, RankDataset):
             stored.others_have_written(stop, [part for parts in written for part in parts])
@@ -249,60 +237,68 @@ class Ranks:
 
     def all_done(self, stopping: bool = False) -> bool:
         """Whether all ranks have no more slices, or shall stop; asked when this one hasn't, or shall."""
-        with self.file.lock:
+        with self.file.context.lock:
             if stopping:
-                return bool(self.coordination.join_unasked(_STOP, True))
-            return bool(self.coordination.join_undecided(_LOOP, True))
+                return bool(self.coordination.join_unasked(Stop.RESOURCE, Stop()))
+            return bool(self.coordination.join_undecided(EndLoop.RESOURCE, EndLoop()))
 
     def fence(self) -> None:
         """Have everything that any rank has written up to now be seen by all of them."""
-        with self.file.lock:
+        with self.file.context.lock:
             self.coordination.wait_for_all()
             self.file.flush()
-            changed = [rows for rows in self.file.pages() if rows.changed]
-            for rows in changed:
-                rows.changed = False
-            self.coordination.join(FENCE, ([rows.path for rows in changed], self._missing_room()))
+            changed = tuple(rows.path for rows in self.file.catalog.pages() if rows.has_changed())
+            self.coordination.join(Publish.RESOURCE, Publish(changed, self._too_short()))
 
-    def _missing_room(self) -> dict[str, int]:
+    def _too_short(self) -> dict[str, int]:
         """The datasets for which the file has too few rows, and how many they need."""
         return {}
 
     # carried out
 
-    def _apply(self, closed: Round, own: Callable[[], None] | None) -> Any:
+    def apply(self, closed: Round, own: Callable[[], Any] | None) -> Any:
         """Do what the ranks have agreed on; the lock is held."""
-        calls = closed.calls
-        if closed.resource == STRUCTURE:
-            if self.set_what_all_want(closed):
+        match made(closed.calls)[0]:
+            case ChangeStructure() as call:
+                if self.set_what_all_want(closed):
+                    return None
+                return own() if own is not None else self.file.carry_out(call.change())
+            case TakeCommunicator():
                 return None
-            if own is not None:
-                return own()
-            name, arguments = next(call for call in calls if call is not None)
-            return getattr(self.file, name)(*unpacked(arguments, name))
-        if closed.resource == COMMUNICATOR:
-            return None
-        if closed.resource == _LOOP:
-            return None not in calls
-        if closed.resource == _STOP:
-            self.stopping = True
-            self.stop()
-            return None not in calls
-        if closed.resource == FENCE:
-            self.refresh({path for changed, _ in calls for path in changed})
-            return None
+            case EndLoop():
+                return None not in closed.calls
+            case Stop():
+                self.stopping = True
+                for listener in self._on_stop:
+                    listener()
+                return None not in closed.calls
+            case Publish():
+                self.refresh({path for call in closed.calls for path in call.changed})
+                return None
         return self._grow(closed)
+
+    def concerns_all(self, _closed: Round) -> bool:
+        """Say whether a round is carried out by all ranks at once: none is where one rank writes for all of them."""
+        return False
+
+    def carry_out(self, closed: Round, own: Callable[[], Any] | None) -> Any:
+        """Do what the ranks have agreed on, at once; never called where no round concerns all."""
+        raise NotImplementedError
 
     def set_what_all_want(self, closed: Round) -> bool:
         """Set the attributes of a round in which ranks want different ones; says whether it is such a round.
 
         The lowest rank's value is kept, with a warning; raises `DataMismatch` instead where that is an error.
         """
-        calls = {rank: call for rank, call in enumerate(closed.calls) if call is not None}
-        packs = {rank: pack for rank, (name, pack) in calls.items() if name == "set_attributes" and pack is not None}
+        calls: dict[int, ChangeStructure] = {rank: call for rank, call in enumerate(closed.calls) if call is not None}
+        packs = {rank: call.pack for rank, call in calls.items() if call.sets_attributes and call.pack is not None}
         if len(packs) < len(calls) or len(set(packs.values())) < 2:
             return False
-        wishes = {rank: unpacked(pack, "set_attrs")[:2] for rank, pack in packs.items()}
+        wishes = {}
+        for rank in packs:
+            change = calls[rank].change()
+            assert isinstance(change, SetAttributes)
+            wishes[rank] = (change.path, change.attributes)
         if any(lies_in(path, (_RECORD,)) for path, _ in wishes.values()):
             return False
         merged, differences = agreed(wishes)
@@ -311,7 +307,7 @@ class Ranks:
         if differences and self.strict:
             return True
         for path, attributes in merged.items():
-            self.file.set_attributes(path, attributes, True)
+            self.file.carry_out(SetAttributes(path, attributes))
         return True
 
     def _tell(self, difference: Difference, *, taking_part: bool) -> None:
@@ -327,22 +323,20 @@ class Ranks:
         rows, counts, new = self.growth(closed)
         length, call = rows.length, closed.calls[self.rank]
         first = length + sum(counts[: self.rank])
-        own = call if isinstance(call, tuple) else (first, first + counts[self.rank])
+        own = (call.start, call.stop) if isinstance(call, Reserve) else (first, first + counts[self.rank])
         if new > length:
-            observer = self.file.observer
-            if observer is not None:
-                observer.append(closed.resource, length, new - length)
+            self.file.context.observer.append(rows.resource, length, new - length)
             rows.grow(new)
-            rows.of_others.add(length, min(own[0], new))
-            rows.of_others.add(max(own[1], length), new)
+            rows.others.reserved(length, min(own[0], new))
+            rows.others.reserved(max(own[1], length), new)
         return first
 
     def growth(self, closed: Round) -> tuple[PagedDataset, list[int], int]:
         """The dataset of a round, the rows that each rank appends, and the length that it gets."""
-        rows = self.file.paged(closed.resource)
+        rows = self.file.catalog.paged(closed.resource.path)
         assert rows is not None
-        counts = [0 if call is None or isinstance(call, tuple) else int(call) for call in closed.calls]
-        stops = [call[1] for call in closed.calls if isinstance(call, tuple)]
+        counts = [call.count if isinstance(call, Append) else 0 for call in closed.calls]
+        stops = [call.stop for call in closed.calls if isinstance(call, Reserve)]
         return rows, counts, max([rows.length + sum(counts), *stops])
 
     def deliver(self, request: tuple[Any, ...]) -> list[tuple[int, int]]:
@@ -351,7 +345,7 @@ class Ranks:
         Returns which of them it has written, where they have to be told.
         """
         path, start, stop = request
-        rows = self.file.paged(path)
+        rows = self.file.catalog.paged(path)
         if rows is None or not isinstance(rows.stored, RankDataset):
             return []  # of what the owner has others get the pages
         rows.flush()
@@ -359,8 +353,8 @@ class Ranks:
 
     def refresh(self, changed: set[str]) -> None:
         """Datasets have been changed by some rank, and the file has it."""
-        for rows in self.file.pages():
-            rows.of_others.clear()
+        for rows in self.file.catalog.pages():
+            rows.others.seen()
             if rows.path in changed and isinstance(rows.stored, RankDataset):
                 rows.drop_pages()
                 rows.stored.forget_original()
@@ -370,18 +364,19 @@ class Ranks:
     def serve(self, request: tuple[Any, ...]) -> Any:
         """Do what another rank asks for; the lock is held."""
         what, path, start, content = request
-        rows = self.file.paged(path)
+        rows = self.file.catalog.paged(path)
         if rows is None:
             raise NotInFile(f"'{path}' isn't in '{self.file.path}'")
         if rows.dtype.hasobject:
             return self._serve_objects(rows, what, start, content)
         if what == "read":
             return rows.read(start, content)
-        if what == "put":
-            return rows.update(start, content)
         if what == "merge":
             assert isinstance(rows, RegionTable)
             return rows.merge(start, content)
+        rows.changing()
+        if what == "put":
+            return rows.update(start, content)
         if what != "write":
             raise H5FlowError(f"unknown request '{what}'")
         return rows.write(start, content)
@@ -393,10 +388,11 @@ class Ranks:
             return object_references.portable(rows.read(start, content), file)
 
         def reference(found: object_references.Lead) -> Any:
-            to = None if found.path is None else self.file.paged(found.path.decode())
+            to = None if found.path is None else self.file.catalog.paged(found.path.decode())
             if to is not None:
                 to.stored.fix()
             return object_references.reference(found, file)
 
+        rows.changing()
         values = object_references.mapped(content, object_references.Lead, reference).astype(rows.dtype)
         return rows.update(start, values) if what == "put" else rows.write(start, values)

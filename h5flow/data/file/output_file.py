@@ -91,6 +91,10 @@ class OutputFile:
         self.copied = str(origin)
         return self.copied
 
+    def is_copy_of(self, original: str | None) -> None:
+        """Note of which file the working file is a copy, as the rank that has made it says."""
+        self.copied = original or self.copied
+
     def prepare(self, source: str | None) -> str | None:
         """`begin`, and wait until the working file is whole; returns the file of which it is a copy now."""
         origin = self.begin(source)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from h5flow.data import layout
 from h5flow.data.references.stored import data_of
@@ -21,6 +20,8 @@ from h5flow.data.rows.taking import GAP_BYTES, pick, take_by_pieces
 from h5flow.errors import DanglingReference, DataMismatch
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     # Importing it takes as long as starting a run does otherwise, and not every run follows references.
     Masked = np.ma.MaskedArray[Any, np.dtype[Any]]
 

@@ -79,6 +79,7 @@ class Reference:
 
     def put(self, first: int, pairs: Array) -> None:
         """Write pairs from a row on which there is room for, and have the regions of both sides enclose them."""
+        self.pairs.changing()
         self.pairs.write(first, pairs.astype(layout.ref_dtype))
         self._widen(first, pairs)
 

@@ -5,11 +5,13 @@ A storage does the reading and writing and nothing else: no buffering, no refere
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import h5py
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,8 +79,10 @@ class Storage(Protocol):
 
     path: str
     file: h5py.File
-    #: A file that this one began as a copy of, from where links to other files lead on.
-    origin: str | None
+
+    def begins_as(self, origin: str | None) -> None:
+        """Say which file this one began as a copy of, from where links to other files lead on."""
+        ...
 
     def dataset(self, path: str) -> StoredDataset | None:
         """The dataset at an absolute path, `None` where there is none."""

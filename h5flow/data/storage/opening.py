@@ -25,7 +25,7 @@ FORMAT = ("v108", "v110")
 UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_ERRNO = re.compile(r"errno = (\d+)")
+_ERRNO = r"errno = (\d+)"
 
 
 def open_file(path: str, mode: str, *, role: str = "file", **options: Any) -> h5py.File:
@@ -55,7 +55,7 @@ def _is_ours(path: str) -> bool:
 
 def _lacks_locks(error: Exception) -> bool:
     """Whether a file couldn't be opened since it can't be locked."""
-    found = _ERRNO.search(str(error)) if "unable to lock file" in str(error) else None
+    found = re.search(_ERRNO, str(error)) if "unable to lock file" in str(error) else None
     return found is not None and int(found[1]) in NO_LOCKS
 
 
@@ -135,7 +135,7 @@ def _why_unwritten(error: BaseException) -> str:
     It has a cache, so any call may have to write, and the class of the error is that of what was called.
     """
     text = str(error)
-    found = _ERRNO.search(text)
+    found = re.search(_ERRNO, text)
     number = int(found[1]) if found else getattr(error, "errno", None)
     if number in _NO_ROOM or "file write failed" in text:
         return os.strerror(number) if number else text

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 from h5py import h5d
 
 from h5flow.data import layout
@@ -25,6 +24,7 @@ from h5flow.data.storage.serial import SerialDataset, SerialStorage
 from h5flow.errors import DataMismatch
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from mpi4py.MPI import Intracomm
 
 _CURE = "choose runtime.storage: single-writer"

@@ -11,17 +11,19 @@ import contextlib
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from h5flow.data.storage.base import Array
 from h5flow.data.storage.object_references import leading_to, portable, unpacked
 from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
 from h5flow.data.storage.skeleton import new_likeness
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # Rows are sent in messages of about so many bytes.
 _MESSAGE = 16 << 20

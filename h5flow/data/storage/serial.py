@@ -7,17 +7,19 @@ import math
 import os
 import sys
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 from h5py import h5a, h5d, h5f, h5g, h5i, h5o, h5p, h5s, h5t
 
 from h5flow.data.storage import links
 from h5flow.data.storage.base import Array
 from h5flow.data.storage.chunks.length import chosen_here, is_chosen_here, long_rows, short_rows
 from h5flow.data.storage.opening import FORMAT, Writes, open_file, unreadable, writes_to_opened, writing
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # HDF5 keeps chunks in a cache of each dataset that is open, of 1 MiB before HDF5 2.0, 8 MiB since. Plain chunks are
 # read and written as well without one, and rows that are in use are in pages. Slices that straddle a compressed chunk
@@ -227,8 +229,11 @@ class SerialStorage:
         if self._writable:
             self._writes = writes_to_opened(path)
 
-    #: A file that this one began as a copy of, from where links to other files lead on.
     origin: str | None = None
+
+    def begins_as(self, origin: str | None) -> None:
+        """Say which file this one began as a copy of, from where links to other files lead on."""
+        self.origin = origin
 
     @cached_property
     def _origin(self) -> h5py.File | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import random
 import threading
 from typing import Any
@@ -13,6 +12,8 @@ class Draws:
     """The generators of one component on one slice, made when they are used."""
 
     def __init__(self, seed: str) -> None:
+        import hashlib
+
         self._seed = hashlib.sha256(seed.encode()).digest()
         self._numpy: Any = None
         #: The state of numpy's, if it has been in the place of the shared one since `numpy` was used last.

@@ -46,6 +46,11 @@ class DrawWatch:
             yield
         self._watching = False
 
+    @property
+    def watches_all(self) -> bool:
+        """Whether numpy's generator is watched, too."""
+        return self._watches_numpy
+
     def watch_numpy(self) -> None:
         """Watch numpy's generator as well, unless it is already; takes as long as its import, if it is the first."""
         if not self._watches_numpy:

@@ -14,6 +14,7 @@ import pytest
 from h5py._objects import phil
 
 from h5flow.data import H5FlowDataManager
+from h5flow.data.access.observer import NOBODY
 
 
 class Watch:
@@ -38,6 +39,7 @@ class Watch:
         self.check("exists")
         return found
 
+    @property
     def leaves_alone(self) -> bool:
         """Everything is told."""
         self.check("leaves_alone")
@@ -135,9 +137,9 @@ def test_nobody_waits_with_the_lock_of_h5py(dm, monkeypatch, use):
 
     with monkeypatch.context() as patch:
         patch.setattr(type(dm._file), "flush", flushing)
-        dm.observe(watch)
+        dm.data_file.watch(watch)
         USES[use](file, rows)
-        dm.observe(None)
+        dm.data_file.watch(NOBODY)
     assert watch.called == []
 
 
@@ -146,7 +148,7 @@ def test_texts_wait_for_nobody(dm):
     file, group, rows = dm.fh, dm["A"], dm.get_dset("A")
     dm.reserve_data("A", 5)
     texts: list[str] = []
-    with dm.lock:
+    with dm.data_file.context.lock:
         thread = threading.Thread(target=lambda: texts.extend(map(repr, (file, group, rows))), daemon=True)
         thread.start()
         thread.join(5)
@@ -187,9 +189,9 @@ def test_visiting_links(dm):
 def test_watching(dm):
     """That the observer here sees what it is to find."""
     watch = Watch()
-    dm.observe(watch)
+    dm.data_file.watch(watch)
     with phil:
         len(dm.get_dset("A"))
-    dm.observe(None)
+    dm.data_file.watch(NOBODY)
     assert "counted" in watch.called
     assert functools.reduce(max, map(len, watch.called)) > 0

@@ -48,8 +48,8 @@ def settled(path: Path, compression: str | None = None) -> H5FlowDataManager:
         dm.write_data("x", dm.reserve_data("x", CHUNK * 120), values[: CHUNK * 120])
     dm = H5FlowDataManager(str(path), compression=compression)
     dm.write_data("x", dm.reserve_data("x", CHUNK * 6), values[CHUNK * 120 :])
-    dm._file._cache.budget = 0
-    dm._file._cache.settle()
+    dm.data_file._cache.budget = 0
+    dm.data_file._cache.settle()
     return dm
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_loaded_ahead_from_a_broken_file():
         raise ValueError("too early")
 
     item = SimpleNamespace(number=0, rows=slice(0, 1), prefetched={}, course=None)
-    forecast, tracer = SimpleNamespace(early=lambda: [(1, "x", None)]), SimpleNamespace(lock=threading.RLock())
+    forecast, tracer = SimpleNamespace(early=lambda: [(1, "x", None)]), SimpleNamespace(file_changed=threading.RLock())
     with pytest.raises(FileError, match="no room"):
         Loading(SimpleNamespace(load=load), forecast, tracer, "x").ahead(item)  # type: ignore[arg-type]
     Loading(SimpleNamespace(load=fail), forecast, tracer, "x").ahead(item)  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def test_abandoning_hides_no_other_error(tmp_path, caplog, monkeypatch):
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
         patch.setattr(SerialStorage, "flush", flush)
-        dm.abandon()
+        dm.data_file.abandon()
     assert caplog.messages == ["unusual"]
 
 
@@ -182,7 +182,7 @@ def test_the_process_goes_on(tmp_path, limit):
         except FileError as error:
             print(error)
         if dm is not None:
-            dm.abandon()
+            dm.data_file.abandon()
         del dm
         gc.collect()
         print("alive")

@@ -37,7 +37,7 @@ def names_in(folder: Path) -> list[str]:
 class TestWithoutFinish:
     def test_a_deleted_manager_leaves_a_complete_file(self, tmp_path):
         dm = filled(tmp_path / "out.h5", drop_list=["dropped"])
-        view = dm.view("stage")
+        view = dm.view()
         assert dm["dropped", :].tolist() == [1, 2, 3]
         del dm
         assert view["A", :].tolist() == [1, 2, 3]
@@ -105,7 +105,7 @@ dm.reserve_data("B", 2)
 
     def test_an_abandoned_file_is_not_touched_again(self, tmp_path):
         dm = filled(tmp_path / "out.h5", drop_list=["dropped"])
-        dm.abandon()
+        dm.data_file.abandon()
         (tmp_path / "out.h5").unlink()
         del dm
         assert names_in(tmp_path) == []

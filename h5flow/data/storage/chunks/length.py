@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 from h5py import h5d, h5p
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # Large enough that reading and compressing by chunk is efficient.
 _LONG_BYTES = 128 << 10

@@ -1,0 +1,97 @@
+"""A file that one process writes by itself: what ranks would agree on happens at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from h5flow.data.buffer.paged_dataset import PagedDataset
+from h5flow.data.file.changes import Change
+from h5flow.data.file.data_file import DataFile
+from h5flow.data.file.output_file import OutputFile
+from h5flow.data.references.reference import Reference
+from h5flow.data.storage import SerialStorage, Storage
+
+T = TypeVar("T")
+
+
+class OneRank:
+    """The only rank that uses a file. It is called as if there were others."""
+
+    several = False
+    all_open = False
+
+    def __init__(self, file: DataFile, before_opening: Callable[[], None] = lambda: None) -> None:
+        self._file = file
+        self._context = file.context
+        self._before_opening = before_opening
+
+    # opening and closing
+
+    def opened(self, original: str | None) -> Storage:
+        """Open the output when it is there."""
+        self._before_opening()
+        return self.storage(self._file.path, self._file.files.mode)
+
+    def storage(self, path: str, mode: str) -> Storage:
+        """Open a file."""
+        return SerialStorage(path, mode)
+
+    def begin(self, output: OutputFile, source: str | None, *, opens: bool) -> None:
+        """Have the output begin as a copy of a file, or as it is, or empty."""
+        output.begin(source)
+        output.check()
+        self._file.begins_as(output.copied)
+
+    def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
+        """Close the file, after what is to be done `before`."""
+        before()
+        close()
+
+    def end(self) -> None:
+        """Nothing."""
+
+    # rows
+
+    def append(self, rows: PagedDataset, count: int) -> int:
+        """Append rows; the number of the first."""
+        start = rows.length
+        self.reserve(rows, start, start + count)
+        return start
+
+    def append_references(self, reference: Reference, pairs: Any) -> None:
+        """Append pairs of row numbers."""
+        if len(pairs):
+            reference.put(self.append(reference.pairs, len(pairs)), pairs)
+
+    def reserve(self, rows: PagedDataset, start: int, stop: int) -> None:
+        """Have rows up to `stop` at least."""
+        now, observer = rows.length, self._context.observer
+        if stop > observer.length(rows.resource, now):
+            observer.append(rows.resource, now, max(0, stop - now))
+            rows.grow(stop)
+
+    def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
+        """Nothing: all that has been written is here."""
+
+    def wait_for(self, table: PagedDataset) -> None:
+        """Nothing: what has been asked for is done."""
+
+    # the loop
+
+    def all_done(self, stopping: bool = False) -> bool:
+        """Whether there are no more slices: so it is, where this rank says so."""
+        return True
+
+    def fence(self) -> None:
+        """Nothing: what has been written is seen."""
+
+    # changes of the structure
+
+    def commit(self, change: Change) -> None:
+        """Make a change."""
+        self._file.carry_out(change)
+
+    def alike(self, change: Callable[[], T]) -> T:
+        """Make a change."""
+        return change()
