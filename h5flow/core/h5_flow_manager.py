@@ -4,56 +4,48 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from h5flow.core.classes import ROLES, class_of, sections
 from h5flow.core.component import Component
+from h5flow.core.component_calls import ComponentCalls
 from h5flow.core.h5_flow_generator import H5FlowGenerator
 from h5flow.core.h5_flow_resource import H5FlowResource
 from h5flow.core.h5_flow_stage import H5FlowStage
 from h5flow.core.provenance import Provenance, record_of
 from h5flow.core.registry import resources
+from h5flow.core.workflow_loop import WorkflowLoop, looping
 from h5flow.core.workflow_reporter import Teller
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.file.output_file import OutputFile
 from h5flow.data.resource import Resource
 from h5flow.errors import InvalidReference
 from h5flow.lazy import on_first_use
-from h5flow.mpi import parted
-from h5flow.ranks.moments import AFTER, BEFORE, LOOP
-from h5flow.runtime.budget import SPARE, Budget
+from h5flow.ranks.moments import AFTER, BEFORE
 from h5flow.runtime.component_threads import Crew
-from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.failure import Where
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.pipeline import Depths, Pipeline, run_off_loop
+from h5flow.runtime.loop_inputs import Depths, LoopInputs, RunOptions
 from h5flow.runtime.randomness import Randomness, RandomnessPerStage
-from h5flow.runtime.steps import Done, Step, steps
-from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_signals
+from h5flow.runtime.steps import Done, steps
+from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_others, stopped_by_signals
 from h5flow.runtime.tracing import Tracer
-from h5flow.runtime.worker import Worker
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import FileOpened
-from h5flow.telemetry.standard import keep_records_told
-from h5flow.telemetry.state import RunState
 from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format_requirements, get_class
-from h5flow.workflow.sizes import parse_size
 from h5flow.workflow.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
     from h5flow.core.oversights import Oversight
-    from h5flow.workflow import ComponentConfig
 
 _log = logging.getLogger(__name__)
 
 __getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI")
-
-C = TypeVar("C", bound=Component)
-T = TypeVar("T")
 
 #: The generator of workflows whose source is a dataset.
 _LOOP = ("H5FlowDatasetLoopGenerator", "h5flow.modules.dataset_loop_generator")
@@ -169,22 +161,16 @@ class H5FlowManager:
             storage=_checked(config).runtime.storage,
             source=self._source,
         )
-        file = self.data_manager.data_file
-        self._tracer = Tracer(self._hazards, file.context.file_changed)
+        file, runtime = self.data_manager.data_file, _checked(config).runtime
+        self._tracer = Tracer(self._hazards, file.context.file_changed, file.ranks)
         if self._crew.workers:
             file.watch(self._tracer)
-            file.use_raw_chunks(self.config.runtime.raw_chunks)
-            ranks = self._ranks
-            if ranks is not None:
-                self._tracer.passed = ranks.coordination.passed
-                self._tracer.asking = ranks.coordination.ask
-                ranks.work_for(self._tracer)
-        if self._ranks is not None:
-            runtime = self.config.runtime
-            names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
-            self._ranks.watch_stalls(names, runtime.stall_warning, runtime.stall_abort)
-            self._ranks.strict = runtime.strict
-        self._loader = RequirementLoader(self.data_manager, self.config.runtime.strict)
+            file.use_raw_chunks(runtime.raw_chunks)
+            file.ranks.work_for(self._tracer)
+        names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
+        file.ranks.watch(names, runtime.stall_warning, runtime.stall_abort, strict=runtime.strict)
+        self._calls = ComponentCalls(self._crew, self._teller, self.data_manager)
+        self._loader = RequirementLoader(self.data_manager, runtime.strict)
 
     def configure_resources(
         self,
@@ -196,7 +182,7 @@ class H5FlowManager:
         """Create the resources, found by class name in `h5flow.resources`."""
         self._resources: list[tuple[H5FlowResource, Where]] = []
         for section in _checked(config).resources:
-            resource, where = self._made(
+            resource, where = self._calls.made(
                 section,
                 H5FlowResource,
                 f"resource '{section.classname}'",
@@ -224,7 +210,7 @@ class H5FlowManager:
         }
         section = checked.generator
         if section is not None:
-            self.generator, self._generator_where = self._made(
+            self.generator, self._generator_where = self._calls.made(
                 section,
                 H5FlowGenerator,
                 _generator_label(checked),
@@ -236,13 +222,13 @@ class H5FlowManager:
         label = _generator_label(checked)
         self._generator_where = Where(label, checked.name, self.data_manager.rank)
         loop = get_class(*_LOOP)
-        self.generator = self._located(
+        self.generator = self._calls.located(
             0,
             self._generator_where,
             loop,
             classname=loop.__name__,
             dset_name=checked.flow.source,
-            data_manager=self._teller.view(self.data_manager.view()),
+            data_manager=self._calls.view(),
             **positions,
         )
 
@@ -251,7 +237,7 @@ class H5FlowManager:
         self._stages: list[tuple[H5FlowStage, Where, tuple[Requirement, ...]]] = []
         for position, section in enumerate(_checked(config).stages, start=1):
             requires = [requirement.as_dict() for requirement in section.requires]
-            stage, where = self._made(
+            stage, where = self._calls.made(
                 section, H5FlowStage, f"stage '{section.key}'", position, name=section.key, requires=requires
             )
             self._stages.append((stage, where, section.requires))
@@ -288,12 +274,6 @@ class H5FlowManager:
                 dm.size,
             )
 
-    @property
-    def _ranks(self) -> Any:
-        """The ranks that write the file, if there are several."""
-        ranks = self.data_manager.data_file.ranks
-        return ranks if ranks.several else None
-
     def oversights(self) -> list[Oversight]:
         """List what the workflow file says, the run is given or a class defines, and nobody looks at."""
         from h5flow.core.oversights import given_positions, oversights
@@ -310,73 +290,53 @@ class H5FlowManager:
             yield (
                 resource,
                 where,
-                functools.partial(self._together, BEFORE, None, where, resource, resource.init, source),
+                functools.partial(self._calls.together, BEFORE, None, where, resource, resource.init, source),
             )
         where, generator = self._generator_where, self.generator
-        yield generator, where, functools.partial(self._together, BEFORE, 0, where, generator, generator.init)
+        yield generator, where, functools.partial(self._calls.together, BEFORE, 0, where, generator, generator.init)
         for position, (stage, where, _) in enumerate(self._stages, start=1):
-            yield stage, where, functools.partial(self._together, BEFORE, position, where, stage, stage.init, source)
+            yield (
+                stage,
+                where,
+                functools.partial(self._calls.together, BEFORE, position, where, stage, stage.init, source),
+            )
 
     def run(self) -> None:
-        """Run all stages on each slice, until all ranks have no more.
+        """Run all stages on each slice, until all ranks have no more. Collective.
 
         Works in a script, in a thread, and in a notebook, where an event loop is running already. On a first
         SIGINT or SIGTERM the slices in flight are finished, on a second it stops at once; both raise `Stopped`.
         """
-        ranks = self._ranks
-        keep_records_told()
-        try:
-            with stopped_by_signals() as stop:
-                if ranks is not None:
-                    ranks.listen_for_stop(stop.make_elsewhere)
-                    ranks.coordination.enter(LOOP)
-                if self._crew.workers:
-                    pipeline = self._pipeline(stop)
-                    with self._teller.loop(pipeline.state, self.slices()):
-                        failure = run_off_loop(lambda: pipeline.run(self.config.runtime.loop))
-                    if failure is not None:
-                        raise failure
-                else:
-                    with self._teller.loop(self._state, self.slices()):
-                        run_off_loop(lambda: self._run_sequentially(stop))
-        except Stopped as stopped:
-            self._stop_at_once = stopped.at_once
-            done = self.done
-            if ranks is not None and not stopped.at_once:
-                if not ranks.stopping:
-                    # The loop was over when this rank was told, and others go on: who ends it has to end all.
-                    raise
-                done = self.data_manager.comm.allreduce(done)
-                ranks.coordination.enter(AFTER)
-                self.data_manager.close_file()
-                ranks.end()
-                parted()
-            stopped.progress = (
-                f"after {done.slices:,} slices, {done.rows:,} rows; what they gave is in '{self._output.working}'"
-            )
-            raise
-        except BaseException:
-            self._note_failure()
-            raise
+        with self._looping(stopped_by_signals()) as stop:
+            self._loop().run(stop)
 
     async def run_async(self) -> None:
-        """Run all stages on each slice, on the event loop of the caller."""
-        if self._ranks is not None:
-            self._ranks.coordination.enter(LOOP)
-        if self._crew.workers:
-            pipeline = self._pipeline(StopRequest())
-            with self._teller.loop(pipeline.state, self.slices()):
-                failure = await pipeline.run_on_callers_loop()
-            if failure is not None:
-                self._note_failure()
-                raise failure
-        else:
-            worker = Worker("h5flow sequential")
-            try:
-                with self._teller.loop(self._state, self.slices()):
-                    await worker.run(lambda: self._run_sequentially(StopRequest()))
-            finally:
-                worker.close()
+        """Run all stages on each slice, on the event loop of the caller, whose signals they are. Collective.
+
+        Raises `Stopped` where another rank was asked to stop.
+        """
+        with self._looping(stopped_by_others()) as stop:
+            await self._loop().run_async(stop)
+
+    @contextmanager
+    def _looping(self, stopping: AbstractContextManager[StopRequest]) -> Iterator[StopRequest]:
+        ranks, done = self.data_manager.data_file.ranks, self.done
+
+        def close() -> None:
+            nonlocal done
+            done = self.data_manager.comm.allreduce(done)
+            self.data_manager.close_file()
+
+        try:
+            with looping(stopping, ranks, close) as stop:
+                yield stop
+        except Stopped as stopped:
+            self._stop_at_once = stopped.at_once
+            if stopped.at_once or ranks.stopping or not ranks.several:
+                stopped.progress = (
+                    f"after {done.slices:,} slices, {done.rows:,} rows; what they gave is in '{self._output.working}'"
+                )
+            raise
 
     def slices(self) -> int | None:
         """How many slices this rank has, if its generator says so."""
@@ -393,60 +353,36 @@ class H5FlowManager:
             )
             return None
 
-    def _state(self) -> RunState:
-        return self._teller.state(self.done)
-
-    def _run_sequentially(self, stop: StopRequest) -> None:
-        from h5flow.runtime.sequential import run_slices
-
-        run_slices(
-            self.generator,
-            self._generator_where,
-            self._steps(),
-            self._loader,
-            self.data_manager,
-            self.done,
-            stop,
-            self._randomness(),
-            self._teller.measures,
-        )
-
-    def _pipeline(self, stop: StopRequest) -> Pipeline:
+    def _loop(self) -> WorkflowLoop:
         runtime = self.config.runtime
         automatic = runtime.queue_depth == "auto"
-        return Pipeline(
+        inputs = LoopInputs(
             self.generator,
             self._generator_where,
-            self._steps(),
+            steps(self._stages, self.generator.dset_name),
             self._loader,
-            self.data_manager,
-            self._crew.workers,
-            self._hazards,
-            self._tracer,
-            depths=Depths(4 if automatic else int(runtime.queue_depth), runtime.queues, automatic),
-            loaders=runtime.loaders,
-            budget=_budget(runtime.max_in_flight),
-            done=self.done,
-            stop=stop,
-            randomness=self._randomness(),
-            measures=self._teller.measures,
+            self.data_manager.data_file,
+            self.done,
+            RandomnessPerStage(self.config.name) if runtime.random == "per-stage" else Randomness(),
+            self._teller.measures,
         )
-
-    def _steps(self) -> tuple[Step, ...]:
-        return steps(self._stages, self.generator.dset_name)
-
-    def _randomness(self) -> Randomness:
-        return RandomnessPerStage(self.config.name) if self.config.runtime.random == "per-stage" else Randomness()
+        options = RunOptions(
+            Depths(4 if automatic else int(runtime.queue_depth), runtime.queues, automatic),
+            runtime.loaders,
+            runtime.max_in_flight,
+            runtime.loop,
+        )
+        return WorkflowLoop(inputs, options, self._crew.workers, self._tracer, self._teller, self.slices())
 
     def finish(self) -> None:
         """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish."""
         source = self.generator.dset_name
-        self._fence(AFTER)
-        self._together(AFTER, 0, self._generator_where, self.generator, self.generator.finish)
+        self._calls.fence(AFTER)
+        self._calls.together(AFTER, 0, self._generator_where, self.generator, self.generator.finish)
         for position, (stage, where, _) in enumerate(self._stages, start=1):
-            self._together(AFTER, position, where, stage, stage.finish, source)
+            self._calls.together(AFTER, position, where, stage, stage.finish, source)
         for resource, where in self._resources:
-            self._together(AFTER, None, where, resource, resource.finish, source)
+            self._calls.together(AFTER, None, where, resource, resource.finish, source)
         first = self.data_manager.rank == 0
         if first:
             self._tell_of_drops()
@@ -457,8 +393,7 @@ class H5FlowManager:
             self._provenance.end(self.data_manager, done.slices, done.rows, last=self._last)
         self._crew.dismiss()
         self.data_manager.finish()
-        ranks = self._ranks
-        self._teller.end(self.done, {} if ranks is None else ranks.coordination.waited)
+        self._teller.end(self.done, self.data_manager.data_file.ranks.waited)
         if self._publishes and first:
             self._output.publish()
 
@@ -471,12 +406,12 @@ class H5FlowManager:
 
     def abandon(self) -> None:
         """Close the files after a failure; the output keeps the name `<output_filename>.partial`."""
-        several = hasattr(self, "data_manager") and self._ranks is not None
+        file = self.data_manager.data_file if hasattr(self, "data_manager") else None
         self._output.give_up()
         # Threads that wait for other ranks may do so forever.
-        self._crew.dismiss(wait=not (self._stop_at_once or several))
-        if hasattr(self, "data_manager"):
-            self.data_manager.data_file.abandon()
+        self._crew.dismiss(wait=not (self._stop_at_once or (file is not None and file.ranks.several)))
+        if file is not None:
+            file.abandon()
 
     def format_requirements(self, requirements: list[str | dict[str, Any]]) -> list[dict[str, Any]]:
         """The `requires` of a stage, each as a dict with `name`, `path` and `index_only`."""
@@ -509,62 +444,6 @@ class H5FlowManager:
         section = self.config.generator
         return not self._copies_input and section is not None and hasattr(class_of(section, H5FlowGenerator), "copy")
 
-    def _made(
-        self, section: ComponentConfig, base: type[C], label: str, position: int | None, **arguments: Any
-    ) -> tuple[C, Where]:
-        where = Where(label, section.place, self.data_manager.rank)
-        component = self._located(
-            position,
-            where,
-            class_of(section, base),
-            **{
-                **section.params,
-                **arguments,
-                "classname": section.classname,
-                "data_manager": self._teller.view(self.data_manager.view()),
-            },
-        )
-        return component, where
-
-    def _together(
-        self, part: int, position: int | None, where: Where, component: Component, call: Callable[..., T], *args: Any
-    ) -> None:
-        """Make a call before or after the loop, as all ranks do; then they see what each of them has written."""
-        if self._ranks is not None:
-            self._ranks.coordination.enter(part)
-        started = time.perf_counter()
-        with self._teller.drawn(position, call.__name__):
-            self._located(position, where, call, *args)
-        seconds = time.perf_counter() - started
-        if part == BEFORE:
-            self._teller.has_begun(component, where, seconds)
-        else:
-            self._teller.has_finished(where, seconds)
-        self._fence(part)
-
-    def _fence(self, part: int) -> None:
-        """Have what any rank has written be seen by all."""
-        if self._ranks is not None:
-            self._ranks.coordination.enter(part)
-            self.data_manager.data_file.ranks.fence()
-
-    def _located(self, position: int | None, where: Where, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """Make a call of a component, on the thread of all; an error that it raises says where it happened."""
-        keep_records_told()
-        try:
-            if position is None:
-                return call(*args, **kwargs)
-            return self._crew.call(position, lambda: call(*args, **kwargs))
-        except BaseException as error:
-            self._note_failure()
-            locate(error, where)
-            raise
-
-    def _note_failure(self) -> None:
-        """See that no rank waits for this one when its process ends."""
-        if self._ranks is not None:
-            self._ranks.fail()
-
 
 def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
     return config if isinstance(config, WorkflowConfig) else check(Document.from_mapping(config))
@@ -578,9 +457,3 @@ def _source(config: WorkflowConfig) -> str:
 
 def _generator_label(config: WorkflowConfig) -> str:
     return f"loop over '{config.flow.source}'" if config.generator is None else f"generator '{config.generator.key}'"
-
-
-def _budget(max_in_flight: str | int) -> Budget:
-    if max_in_flight == "auto":
-        return Budget(spare=SPARE)
-    return Budget(size=parse_size(max_in_flight)) if isinstance(max_in_flight, str) else Budget(slices=max_in_flight)

@@ -32,7 +32,7 @@ from h5flow.errors import NotInFile
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
 from h5flow.runtime.failure import Where
 from h5flow.runtime.failure_report import line
-from h5flow.runtime.pipeline import Depths
+from h5flow.runtime.loop_inputs import Depths
 from h5flow.workflow import Requirement, StageConfig, WorkflowConfig
 
 #: When a requirement is loaded: ahead of its slice, at the moment of its stage, or never since it isn't there.

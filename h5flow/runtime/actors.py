@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from h5flow.data.awaitable import off_loop
 from h5flow.runtime.batches import CHEAP
+from h5flow.runtime.component_turns import Emit, GeneratorTurns, Parcel, StageTurns
 from h5flow.runtime.components import awaited_slice
-from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.failure import locate
+from h5flow.runtime.in_turn import InTurn
 from h5flow.runtime.mailbox import Closed, Mailbox
 from h5flow.runtime.pipeline_state import Flight
 from h5flow.runtime.prefetching import Loading, size_of
-from h5flow.runtime.relay import Relay
-from h5flow.runtime.stations import Emit, Parcel, Source, Station
 from h5flow.runtime.steps import Slice
 from h5flow.runtime.tracing import Scene, entered
 from h5flow.runtime.worker import Outcome, Worker, tell
@@ -58,16 +58,16 @@ class Generating:
 
     def __init__(
         self,
-        source: Source,
-        relay: Relay | None,
+        source: GeneratorTurns,
+        in_turn: InTurn | None,
         worker: Worker,
         outbox: Mailbox[Parcel],
         finished: Mailbox[Parcel],
         flight: Flight,
     ) -> None:
-        """With a `relay`, which passes slices in turn by the actors, to the last mailbox."""
+        """With `in_turn`, which passes slices in turn by the actors, to the last mailbox."""
         self._source = source
-        self._relay = relay
+        self._in_turn = in_turn
         self._worker = worker
         self._outbox = outbox
         self._finished = finished
@@ -87,8 +87,8 @@ class Generating:
             await flight.admission()
             if source.asynchronous:
                 await self._next_on_loop()
-            elif self._relay is not None and flight.in_turn:
-                await self._pass_by(self._relay)
+            elif self._in_turn is not None and flight.in_turn:
+                await self._pass_by(self._in_turn)
             else:
                 count = flight.batch
                 async for parcel in streamed(worker, lambda emit, n=count: source.take(n, emit), flight):  # type: ignore[misc]
@@ -100,15 +100,15 @@ class Generating:
             self._flight.budget.enter(item.number)
         await self._outbox.put(parcel)
 
-    async def _pass_by(self, relay: Relay) -> None:
+    async def _pass_by(self, in_turn: InTurn) -> None:
         count = self._flight.turns
 
         def take(emit: Emit[Parcel]) -> None:
-            emit(relay.take(count))
+            emit(in_turn.take(count))
 
         async for parcel in streamed(self._worker, take, self._flight):
             if parcel:
-                relay.account(parcel)
+                in_turn.account(parcel)
                 await self._finished.put(parcel)
 
     async def _next_on_loop(self) -> None:
@@ -118,9 +118,17 @@ class Generating:
         if flight.stop.made and await self._all_done(stopping=True):
             source.end()
             return
-        flight.tracer.asking(source.number)
-        rows = await _on_loop(source.scene, awaited_slice, (source.generator,), source.where, self._worker, flight)
-        if isinstance(rows, slice) and rows == source.generator.EMPTY and await self._all_done(stopping=False):
+        flight.tracer.ranks.ask(source.number)
+        generator, component = source.generator, source.where.component
+        try:
+            rows = await _on_loop(source.scene, lambda: awaited_slice(generator), component, self._worker, flight)
+        except BaseException as error:
+            if _is_cancelled(error):
+                raise
+            locate(error, source.where)
+            raise flight.fail(error) from None
+        flight.draws.look(component)
+        if isinstance(rows, slice) and rows == generator.EMPTY and await self._all_done(stopping=False):
             source.end()
         else:
             await self._hand_on([source.begun(rows, started, time.perf_counter())])
@@ -134,8 +142,8 @@ class Generating:
 
 
 async def _on_loop(
-    scene: Scene, function: Callable[..., Any], arguments: tuple[Any, ...], where: Where, worker: Worker, flight: Flight
-) -> Any:
+    scene: Scene, function: Callable[[], Awaitable[T]], component: str, worker: Worker, flight: Flight
+) -> T:
     """Await a user's coroutine function in a scene; what it can't do on the loop is done by `worker`."""
 
     assert scene.moment is not None
@@ -151,24 +159,24 @@ async def _on_loop(
 
         return await worker.run(there)
 
-    async def guarded() -> Outcome[Any]:
+    async def guarded() -> Outcome[T]:
         # The error travels as a value: raised out of a task, some kinds of it would end the event loop.
         off_loop.set(elsewhere)
         try:
-            with entered(scene), flight.randomness.of(where.component, number):
-                return Outcome(await function(*arguments))
+            with entered(scene), flight.randomness.of(component, number):
+                return Outcome(await function())
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if _is_cancelled(error):
                 raise
             return Outcome(error=error)
 
-    outcome = await asyncio.get_running_loop().create_task(guarded())
-    if outcome.error is not None:
-        locate(outcome.error, where)
-        raise flight.fail(outcome.error)
-    flight.draws.look(where.component)
-    return outcome.value
+    return (await asyncio.get_running_loop().create_task(guarded())).result()
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether it is that somebody has cancelled the task at work."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 class Prefetching:
@@ -198,7 +206,7 @@ class Prefetching:
             try:
                 while True:
                     parcel = await self._inbox.get()
-                    if len(parcel) > 1 or flight.single or flight.batches.alone or flight.tracer.in_turn:
+                    if len(parcel) > 1 or not flight.fills_up:
                         await self._begun.put((parcel, None))
                         continue
                     (item,) = parcel
@@ -240,13 +248,13 @@ class Staging:
 
     def __init__(
         self,
-        station: Station,
+        stage: StageTurns,
         worker: Worker,
         inbox: Mailbox[Parcel],
         outbox: Mailbox[Parcel],
         flight: Flight,
     ) -> None:
-        self._station = station
+        self._stage = stage
         self._worker = worker
         self._inbox = inbox
         self._outbox = outbox
@@ -254,21 +262,21 @@ class Staging:
 
     async def act(self) -> None:
         """Process slices until there are no more."""
-        station = self._station
+        stage = self._stage
         while True:
             try:
                 parcel = await self._inbox.get()
             except Closed:
                 break
-            if station.asynchronous:
+            if stage.asynchronous:
                 for item in parcel:
                     await self._process_on_loop(item)
                     await self._hand_on([item])
                 continue
-            while station.seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
+            while stage.seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
                 parcel = parcel + more
             work = parcel
-            async for done in streamed(self._worker, lambda emit, work=work: station.process(work, emit), self._flight):  # type: ignore[misc]
+            async for done in streamed(self._worker, lambda emit, work=work: stage.process(work, emit), self._flight):  # type: ignore[misc]
                 await self._hand_on(done)
         self._outbox.close()
 
@@ -279,28 +287,28 @@ class Staging:
         await self._outbox.put(parcel)
 
     async def _process_on_loop(self, item: Slice) -> None:
-        station, step, flight = self._station, self._station.step, self._flight
-        started = time.perf_counter()
-        station.go_on_loop(item, prepared=False)
+        stage, flight = self._stage, self._flight
+        started = loaded = time.perf_counter()
+        stage.begin(item)
 
         def prepare() -> None:
-            with entered(Scene(station.position, station.scene.moment, rows=item.rows)) as other:
-                station.prepare(item)
-                station.scene.add(other)
+            with entered(Scene(stage.position, stage.scene.moment, rows=item.rows)) as other:
+                stage.prepare(item)
+                stage.scene.add(other)
 
-        async for _ in streamed(self._worker, lambda emit: prepare(), flight):
-            pass
-        station.go_on_loop(item, prepared=True)
-        loaded = time.perf_counter()
-        arguments = (station.source, item.rows, item.cache)
-        where = step.where.on(item.rows, item.number)
         try:
-            await _on_loop(station.scene, step.stage.run, arguments, where, self._worker, flight)
-        except BaseException:
-            if item.course is not None:
-                item.course.note_failure(station.scene, started, loaded)
-            raise
-        station.done_on_loop(item, started, loaded)
+            await self._worker.run(prepare)
+            loaded = time.perf_counter()
+            stage.go_on_loop(wanted=True)
+            await _on_loop(stage.scene, lambda: stage.call(item), stage.step.where.component, self._worker, flight)
+        except BaseException as error:
+            stage.failed(item, error, started, loaded)
+            if _is_cancelled(error):
+                raise
+            raise flight.fail(error) from None
+        finally:
+            stage.go_on_loop(wanted=False)
+        stage.done(item, started, loaded, sized=True)
 
 
 class Committing:
@@ -308,12 +316,10 @@ class Committing:
 
     def __init__(
         self,
-        loading: Loading,
         writer: Worker,
         inbox: Mailbox[Parcel],
         flight: Flight,
     ) -> None:
-        self._loading = loading
         self._writer = writer
         self._inbox = inbox
         self._flight = flight
@@ -329,7 +335,6 @@ class Committing:
             flight.commit(parcel)
             if not (flight.in_turn or flight.watches_draws):
                 await self._writer.run(flight.watch_draws)  # imports what may take a while
-            self._loading.warm = flight.warm
             if flight.has_to_settle:
                 try:
                     await self._writer.run(flight.settle)

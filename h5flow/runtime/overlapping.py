@@ -7,15 +7,12 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from h5flow.errors import UsageError
 from h5flow.runtime.actors import Committing, Generating, Prefetching, Staging
+from h5flow.runtime.component_turns import Parcel
 from h5flow.runtime.mailbox import Closed, Mailbox
+from h5flow.runtime.pipeline_parts import Parts
 from h5flow.runtime.pipeline_state import Failed, Flight
-from h5flow.runtime.prefetching import Loading
-from h5flow.runtime.relay import Relay
-from h5flow.runtime.stations import Parcel, Source, Station
 from h5flow.runtime.worker import Worker
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import QueueDeepened
@@ -25,41 +22,25 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 _DEEPEST = 64
 
 
-class Parts(msgspec.Struct, frozen=True):
-    """What takes part in a run; the workers are the threads of the generator and of each stage."""
-
-    flight: Flight
-    source: Source
-    stations: Sequence[Station]
-    relay: Relay | None
-    loading: Loading
-    workers: Sequence[Worker]
-    loaders: list[Worker]
-    writer: Worker
-    mailboxes: Sequence[Mailbox[Parcel]]
-    #: Whether mailboxes grow whose consumers starve.
-    tuned: bool
-
-
 async def overlap(parts: Parts) -> None:
     """Run the actors until there are no more slices, or something has gone wrong, which the flight notes."""
     flight, workers, mailboxes = parts.flight, parts.workers, parts.mailboxes
     generated, loaded, *_ = mailboxes
     actors: list[Callable[[], Awaitable[None]]] = [
-        Generating(parts.source, parts.relay, workers[0], generated, mailboxes[-1], flight).act,
+        Generating(parts.generator, parts.in_turn, workers[0], generated, mailboxes[-1], flight).act,
         Prefetching(parts.loading, parts.loaders, generated, loaded, flight).act,
-        Committing(parts.loading, parts.writer, mailboxes[-1], flight).act,
+        Committing(parts.writer, mailboxes[-1], flight).act,
         *(
-            Staging(station, worker, inbox, outbox, flight).act
-            for station, worker, (inbox, outbox) in zip(
-                parts.stations, workers[1:], itertools.pairwise(mailboxes[1:]), strict=True
+            Staging(stage, worker, inbox, outbox, flight).act
+            for stage, worker, (inbox, outbox) in zip(
+                parts.stages, workers[1:], itertools.pairwise(mailboxes[1:]), strict=True
             )
         ),
     ]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_guarded(act)) for act in actors]
-            if parts.tuned:
+            if parts.tunes:
                 tuning = group.create_task(_tune(mailboxes, flight))
                 group.create_task(_cancel_after(tasks, tuning))
     except* Failed:

@@ -10,27 +10,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-import msgspec
-
-from h5flow.data import H5FlowDataManager
-from h5flow.runtime.budget import Budget
-from h5flow.runtime.components import Generator
-from h5flow.runtime.failure import Where
-from h5flow.runtime.hazards import Hazards
-from h5flow.runtime.loading import RequirementLoader
+from h5flow.runtime.component_turns import GeneratorTurns, Parcel, StageTurns
+from h5flow.runtime.in_turn import InTurn
 from h5flow.runtime.lock_need import LockNeed
+from h5flow.runtime.loop_inputs import LoopInputs, RunOptions
 from h5flow.runtime.mailbox import Mailbox
-from h5flow.runtime.measures import GENERATOR, PREFETCH, Measures, actor_of
+from h5flow.runtime.measures import GENERATOR, PREFETCH, actor_of
+from h5flow.runtime.pipeline_parts import Parts
 from h5flow.runtime.pipeline_state import Flight
 from h5flow.runtime.prefetching import Forecast, Loading
-from h5flow.runtime.randomness import Randomness
-from h5flow.runtime.relay import Relay
-from h5flow.runtime.stations import Parcel, Source, Station
-from h5flow.runtime.steps import Done, Step
 from h5flow.runtime.stopping import Stopped, StopRequest
 from h5flow.runtime.tracing import Tracer
 from h5flow.runtime.worker import Worker
@@ -38,108 +30,62 @@ from h5flow.telemetry.state import QueueState, RunState
 
 T = TypeVar("T")
 
-if TYPE_CHECKING:
-    from h5flow.runtime.overlapping import Parts
-
 # Threads that read return to Python often; at the usual 5 ms a stage of pure Python would starve them.
 _SWITCH_INTERVAL = 5e-4
-_AUTOMATIC_DEPTH = 2
-
-
-class Depths(msgspec.Struct, frozen=True):
-    """How many parcels the mailboxes hold: that of the generator, of the prefetcher, and of each stage."""
-
-    default: int = 4
-    #: By the name of who fills the mailbox: `generator`, `prefetch`, or a stage.
-    named: Mapping[str, int] = msgspec.field(default_factory=dict)
-    #: Whether mailboxes grow whose consumers starve.
-    automatic: bool = False
-
-    def of(self, name: str) -> int:
-        """The depth of a mailbox at the beginning."""
-        return self.named.get(name, _AUTOMATIC_DEPTH if self.automatic else self.default)
 
 
 class Pipeline:
     """One run of the loop. `workers` are the threads of the generator and of each stage."""
 
     def __init__(
-        self,
-        generator: Generator,
-        generator_where: Where,
-        steps: Sequence[Step],
-        loader: RequirementLoader,
-        data_manager: H5FlowDataManager,
-        workers: Sequence[Worker],
-        hazards: Hazards,
-        tracer: Tracer,
-        *,
-        depths: Depths,
-        loaders: int,
-        budget: Budget,
-        done: Done,
-        stop: StopRequest,
-        randomness: Randomness,
-        measures: Measures | None = None,
+        self, inputs: LoopInputs, options: RunOptions, workers: Sequence[Worker], tracer: Tracer, stop: StopRequest
     ) -> None:
-        components = [generator_where.component, *(step.where.component for step in steps)]
         # Of slices in turn, which is when it is measured.
         self._lock_need = LockNeed([workers[0].thread])
-        self.flight = Flight(
-            components,
-            budget,
-            tracer,
-            stop,
-            randomness,
-            done,
-            data_manager.all_done,
-            self._lock_need,
-            loaders,
-            data_manager.data_file,
-            measures,
-        )
+        self.flight = Flight(inputs, options, tracer, stop, self._lock_need)
         self._began = time.perf_counter()
-        self.workers = list(workers)
         self._tracer = tracer
-        self.depths = depths
-        source = generator.dset_name
-        stages = [step.stage.name for step in steps]
-        self.loading = Loading(loader, Forecast(hazards, steps, source), tracer, source)
-        self.loaders = [Worker(f"h5flow loader {number + 1}") for number in range(loaders)]
-        self.writer = Worker("h5flow writer")
-        self.mailboxes: list[Mailbox[Parcel]] = [
-            *(Mailbox(name, depths.of(name)) for name in (GENERATOR, PREFETCH)),
-            *(Mailbox(actor_of(name), depths.of(name)) for name in stages),
+        self._loop = options.loop
+        forecast = Forecast(tracer.hazards, inputs.steps, inputs.source)
+        self._loading = Loading(inputs.loader, forecast, tracer, inputs.source, self.flight)
+        stages = [
+            StageTurns(position, step, inputs.source, self._loading, self.flight)
+            for position, step in enumerate(inputs.steps, start=1)
         ]
-        self.source = Source(generator, generator_where, self.flight)
-        self.stations = [
-            Station(position, step, source, self.loading, self.flight) for position, step in enumerate(steps, start=1)
-        ]
-        #: Passes slices in turn, unless components run on an event loop.
-        self.relay: Relay | None = None
-        if not (self.source.asynchronous or any(station.asynchronous for station in self.stations)):
-            self.relay = Relay(self.source, self.stations, self.flight)
-            self.flight.relayed = True
+        generator = GeneratorTurns(inputs.generator, inputs.generator_where, self.flight)
+        depths = {name: options.depths.of(name) for name in (GENERATOR, PREFETCH)}
+        depths |= {actor_of(step.stage.name): options.depths.of(step.stage.name) for step in inputs.steps}
+        self._parts = Parts(
+            flight=self.flight,
+            generator=generator,
+            stages=stages,
+            in_turn=InTurn(generator, stages, self.flight) if self.flight.bypasses_loop else None,
+            loading=self._loading,
+            mailboxes=[Mailbox(name, depth) for name, depth in depths.items()],
+            workers=list(workers),
+            loaders=[Worker(f"h5flow loader {number + 1}") for number in range(options.loaders)],
+            writer=Worker("h5flow writer"),
+            tunes=options.depths.automatic,
+        )
 
-    def run(self, loop: str) -> BaseException | None:
+    def run(self) -> BaseException | None:
         """Run until there are no more slices; returns what has gone wrong, if anything.
 
-        When it returns no thread is at work any more. `loop` says which event loop is made where slices overlap:
-        `uvloop`, `asyncio`, or `auto`, which is uvloop where it is installed.
+        When it returns no thread is at work any more.
         """
-        flight = self.flight
+        flight, parts, loop = self.flight, self._parts, self._loop
         if loop == "uvloop":
             from h5flow.runtime.overlapping import loop_factory
 
             loop_factory(loop)  # who has asked for it is to hear at once that there is none
         with self._running():
             try:
-                if self.relay is not None:
-                    self._pass_in_turn(self.relay)
-                if not (flight.over or self.source.ended):
+                if parts.in_turn is not None:
+                    self._pass_in_turn(parts.in_turn)
+                if not (flight.over or parts.generator.ended):
                     from h5flow.runtime.overlapping import overlap, run_on_loop
 
-                    run_on_loop(lambda: overlap(self._parts()), loop)
+                    run_on_loop(lambda: overlap(parts), loop)
             except BaseException:
                 flight.fail(_cancelled())
                 raise
@@ -154,7 +100,7 @@ class Pipeline:
 
         with self._running():
             try:
-                await overlap(self._parts())
+                await overlap(self._parts)
             except BaseException:
                 self.flight.fail(_cancelled())
                 raise
@@ -163,76 +109,58 @@ class Pipeline:
                     await rest(worker)
         return self.flight.failure
 
-    def _parts(self) -> Parts:
-        from h5flow.runtime.overlapping import Parts
-
-        return Parts(
-            flight=self.flight,
-            source=self.source,
-            stations=self.stations,
-            relay=self.relay,
-            loading=self.loading,
-            workers=self.workers,
-            loaders=self.loaders,
-            writer=self.writer,
-            mailboxes=self.mailboxes,
-            tuned=self.depths.automatic,
-        )
-
     @contextmanager
     def _running(self) -> Iterator[None]:
         flight = self.flight
         draws = flight.draws.loop() if flight.randomness.shared else flight.randomness.loop()
         with _switching_often(), draws:
-            self._tracer.running = True
+            self._tracer.start()
             try:
                 yield
             finally:
-                for worker in (*self.loaders, self.writer):
+                for worker in (*self._parts.loaders, self._parts.writer):
                     worker.close(wait=False)
 
     def _end(self) -> Sequence[Worker]:
         """End the loop; returns the threads that are to be waited for."""
         self._lock_need.end()
-        self._tracer.running = False
-        if self.flight.over:
-            self._tracer.end()
+        self._tracer.end(abandoned=self.flight.over)
         # With other ranks, threads may wait for some that have failed or will be ended by this one.
-        leaving = self.flight.stop.at_once or (self.flight.over and self._tracer.passed is not None)
-        return () if leaving else (*self.workers, *self.loaders, self.writer)
+        leaving = self.flight.stop.at_once or (self.flight.over and self._tracer.ranks.several)
+        parts = self._parts
+        return () if leaving else (*parts.workers, *parts.loaders, parts.writer)
 
-    def _pass_in_turn(self, relay: Relay) -> None:
+    def _pass_in_turn(self, in_turn: InTurn) -> None:
         """Pass slices until there are no more, or some shall overlap."""
-        flight = self.flight
-        while flight.in_turn and not (flight.over or self.source.ended):
+        flight, generator = self.flight, self._parts.generator
+        while flight.in_turn and not (flight.over or generator.ended):
             flight.take_turns()
             count = flight.turns
-            outcome = self.workers[0].outcome(lambda count=count: relay.take(count))  # type: ignore[misc]
+            outcome = self._parts.workers[0].outcome(lambda count=count: in_turn.take(count))  # type: ignore[misc]
             if outcome.error is not None:
                 flight.fail(outcome.error)
                 return
             if outcome.value:
-                relay.account(outcome.value)
+                in_turn.account(outcome.value)
                 flight.commit(outcome.value)
-                self.loading.warm = flight.warm
-        if not self.source.ended:
+        if not generator.ended:
             flight.watch_draws()
 
     def state(self) -> RunState:
         """How far the loop is; may be asked from any thread."""
-        flight = self.flight
+        flight, parts = self.flight, self._parts
         return RunState(
             slices=flight.done.slices,
             rows=flight.done.rows,
             seconds=time.perf_counter() - self._began,
-            in_flight=flight.budget.in_flight + (0 if self.relay is None else self.relay.in_flight),
+            in_flight=flight.budget.in_flight + (0 if parts.in_turn is None else parts.in_turn.in_flight),
             in_flight_bytes=flight.budget.bytes,
             bytes=0 if flight.measures is None else flight.measures.bytes,
-            reloads=self.loading.reloads,
+            reloads=self._loading.reloads,
             single=flight.single,
             alone=flight.batches.alone,
             actors={} if flight.measures is None else flight.measures.actors,
-            queues=tuple(_state_of(mailbox) for mailbox in self.mailboxes),
+            queues=tuple(_state_of(mailbox) for mailbox in parts.mailboxes),
         )
 
 

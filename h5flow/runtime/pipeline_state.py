@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from h5flow.runtime.batches import Batches
-from h5flow.runtime.budget import Budget
+from h5flow.runtime.budget import SPARE, Budget
 from h5flow.runtime.hazards import Conflict
 from h5flow.runtime.lock_need import LockNeed
+from h5flow.runtime.loop_inputs import LoopInputs, RunOptions
 from h5flow.runtime.mailbox import turn, wake_all
-from h5flow.runtime.measures import Measures
 from h5flow.runtime.process_memory import peak_memory
-from h5flow.runtime.randomness import DrawWatch, Randomness
-from h5flow.runtime.steps import Done, Slice
+from h5flow.runtime.randomness import DrawWatch
+from h5flow.runtime.steps import Slice
 from h5flow.runtime.stopping import StopRequest
 from h5flow.runtime.tracing import Abandoned, Tracer, scene
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import SlicesBatched, SlicesSerialized
+from h5flow.workflow.sizes import parse_size
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,57 +35,35 @@ class Failed(Exception):
     """An actor has ended the run."""
 
 
-class Settling(Protocol):
-    """Who keeps what components have written until it is worth to be brought to the file."""
-
-    @property
-    def has_to_settle(self) -> bool:
-        """Whether `settle` would write anything."""
-        ...
-
-    def settle(self) -> None:
-        """Write the oldest of it, if it is too much."""
-        ...
-
-
 class Flight:
     """The slices in flight. Owned by the event loop; threads look at `over` and `stop` only."""
 
     def __init__(
-        self,
-        names: list[str],
-        budget: Budget,
-        tracer: Tracer,
-        stop: StopRequest,
-        randomness: Randomness,
-        done: Done,
-        all_done: Callable[[bool], bool],
-        lock_need: LockNeed,
-        loaders: int,
-        settling: Settling,
-        measures: Measures | None = None,
+        self, inputs: LoopInputs, options: RunOptions, tracer: Tracer, stop: StopRequest, lock_need: LockNeed
     ) -> None:
         #: Where somebody wants to know what slices take.
-        self.measures = measures
-        self.budget = budget
+        self.measures = inputs.measures
+        self.budget = _budget(options.max_in_flight)
         self.tracer = tracer
         self.stop = stop
-        self.randomness = randomness
-        self.done = done
-        #: Asked where the slices of this rank end: whether those of all ranks do.
-        self.all_done = all_done
+        self.randomness = inputs.randomness
+        self.done = inputs.done
         self.batches = Batches()
         self.lock_need = lock_need
-        self._loaders = loaders
-        self._settling = settling
-        self.draws = DrawWatch(lambda: _component(names), self._drawn, self._strayed)
+        self.draws = DrawWatch(lambda: _component(inputs.names), self._drawn, self._strayed)
         self.failure: BaseException | None = None
-        #: Whether slices in turn pass the event loop by, all components one after the other.
-        self.relayed = False
         #: Whether it is known what components do.
         self.warm = False
+        #: Whether slices in turn pass the event loop by, all components one after the other.
+        self.bypasses_loop = not inputs.asynchronous
+        self._file = inputs.file
+        self._loaders = options.loaders
         self._seen = (0, 0)
         self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def all_done(self, stopping: bool) -> bool:
+        """Whether the slices of all ranks end, asked where those of this one do."""
+        return self._file.ranks.all_done(stopping)
 
     # failing
 
@@ -112,12 +91,17 @@ class Flight:
         return self.single or self.batches.alone
 
     @property
+    def fills_up(self) -> bool:
+        """Whether more slices may be in flight beside those that are."""
+        return not (self.in_turn or self.tracer.in_turn)
+
+    @property
     def at_once(self) -> bool:
         """Whether each slice is handed on as soon as a component is done with it.
 
         Components may wait for those of other ranks by messages that nobody knows of here, and these for the slice.
         """
-        return self.tracer.passed is not None
+        return self.tracer.ranks.several
 
     @property
     def batch(self) -> int:
@@ -141,7 +125,7 @@ class Flight:
     def take_turns(self) -> None:
         """Where nothing is in flight, see whether slices go in turn from now on."""
         if not self.budget.in_flight:
-            in_turn = self.single or (self.batches.alone and self.relayed)
+            in_turn = self.single or (self.batches.alone and self.bypasses_loop)
             if self.tracer.leaves_alone and not in_turn:
                 # What the stage does, of which nothing was noted, may have changed.
                 self._warm_up_again()
@@ -198,24 +182,22 @@ class Flight:
     @property
     def has_to_settle(self) -> bool:
         """Whether something of what has been written is to be brought to the file."""
-        return self._settling.has_to_settle
+        return self._file.has_to_settle
 
     def settle(self) -> None:
         """Bring to the file what has been buffered for long, in the calling thread; called between slices."""
-        if self._settling.has_to_settle:
+        if self._file.has_to_settle:
             started = time.perf_counter()
-            self._settling.settle()
+            self._file.settle()
             if self.measures is not None:
                 self.measures.settled(started, time.perf_counter())
 
     def _admits(self) -> bool:
-        if self.single or self.batches.alone or self.tracer.in_turn:
-            return not self.budget.in_flight
-        return self.budget.admits()
+        return self.budget.admits() if self.fills_up else not self.budget.in_flight
 
     def _warm_up_again(self) -> None:
         self.warm, self._seen = False, (0, 0)
-        self.tracer.single = True
+        self.tracer.run_singly(True)
 
     def _end_warm_up(self) -> None:
         self.warm = True
@@ -230,10 +212,10 @@ class Flight:
         elif self.tracer.untraceable is not None:
             self._one_at_a_time()
         else:
-            self.tracer.single = False
+            self.tracer.run_singly(False)
 
     def _one_at_a_time(self) -> None:
-        self.tracer.single = True
+        self.tracer.run_singly(True)
         emit(SlicesSerialized(reason=f"slices run one at a time: a component uses {self.tracer.untraceable}"))
 
     def _drawn(self, component: str) -> None:
@@ -253,7 +235,13 @@ class Flight:
                 f"a component uses {what}, while several slices are in flight, whose order isn't known;"
                 " run this workflow with runtime.mode: sequential"
             )
-        self.tracer.untraceable = self.tracer.untraceable or what
+        self.tracer.cannot_follow(what)
+
+
+def _budget(max_in_flight: str | int) -> Budget:
+    if max_in_flight == "auto":
+        return Budget(spare=SPARE)
+    return Budget(size=parse_size(max_in_flight)) if isinstance(max_in_flight, str) else Budget(slices=max_in_flight)
 
 
 def _component(names: list[str]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -79,16 +79,26 @@ class Forecast:
         )
 
 
+class WarmUp(Protocol):
+    """The first slices tell what requirements are made of; later it is only learned from what is loaded again."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether that is known."""
+        ...
+
+
 class Loading:
     """Loads for the stages: ahead of time what is early, at its moment what is late or has changed since."""
 
-    def __init__(self, loader: RequirementLoader, forecast: Forecast, tracer: Tracer, source: str) -> None:
+    def __init__(
+        self, loader: RequirementLoader, forecast: Forecast, tracer: Tracer, source: str, warm_up: WarmUp
+    ) -> None:
         self._loader = loader
         self._forecast = forecast
         self._tracer = tracer
         self._source = source
-        #: Whether it is known what requirements are made of; then only more is learned, from what is loaded again.
-        self.warm = False
+        self._warm_up = warm_up
         #: Values that were loaded ahead and had to be loaded again.
         self.reloads = 0
 
@@ -117,7 +127,7 @@ class Loading:
 
     def fill(self, item: Slice, step: Step) -> None:
         """Bring the cache up to what a stage requires; called in its scene."""
-        load = self._load_for(item, step) if item.prefetched or not self.warm else None
+        load = self._load_for(item, step) if item.prefetched or not self._warm_up.warm else None
         self._loader.update(item.cache, self._source, item.rows, step.requirements, load)
 
     def _load_for(self, item: Slice, step: Step) -> Load:

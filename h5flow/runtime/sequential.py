@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextvars
 import inspect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from h5flow.data import H5FlowDataManager
+from h5flow.data.file.ranks import FileRanks
 from h5flow.ranks.member import NoComponents
 from h5flow.runtime.components import ENDED, Generator, awaited_slice
-from h5flow.runtime.failure import Where, locate
+from h5flow.runtime.failure import locate
 from h5flow.runtime.hazards import Moment
-from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.measures import Measures
-from h5flow.runtime.prefetching import size_of
-from h5flow.runtime.randomness import Randomness
-from h5flow.runtime.steps import Done, Slice, Step, checked_slice
+from h5flow.runtime.loop_inputs import LoopInputs
+from h5flow.runtime.stage_turn import Complete, StageTurn
+from h5flow.runtime.steps import Slice, Step, checked_slice
 from h5flow.runtime.stopping import StopRequest
 from h5flow.runtime.tracing import Scene, entered
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 class OneAtWork(NoComponents):
@@ -45,102 +40,89 @@ class OneAtWork(NoComponents):
         return self._moment
 
 
-def run_slices(
-    generator: Generator,
-    generator_where: Where,
-    steps: Iterable[Step],
-    loader: RequirementLoader,
-    data_manager: H5FlowDataManager,
-    done: Done,
-    stop: StopRequest,
-    randomness: Randomness,
-    measures: Measures | None = None,
-) -> None:
-    """Take slices from the generator until there are no more, and run all steps on each; counts in `done`."""
-    source = generator.dset_name
-    file = data_manager.data_file
-    ranks: Any = file.ranks if file.ranks.several else None
-    now = OneAtWork()
-    if ranks is not None:
-        ranks.work_for(now)
+class _Turns:
+    """What the turns of stages take where one of them is at work at a time."""
+
+    def __init__(self, inputs: LoopInputs) -> None:
+        self.randomness = inputs.randomness
+        self._inputs = inputs
+
+    def fill(self, item: Slice, step: Step) -> None:
+        """Load what the cache hasn't got."""
+        self._inputs.loader.update(item.cache, self._inputs.source, item.rows, step.requirements)
+
+    def drawn(self, component: str) -> None:
+        """Nothing: they draw in order."""
+
+    def finished(self, moment: Moment) -> None:
+        """Tell other ranks, which may wait for that."""
+        self._inputs.file.ranks.passed(*moment)
+
+
+def run_slices(inputs: LoopInputs, stop: StopRequest) -> None:
+    """Take slices from the generator until there are no more, and have all stages process each; counts in `done`."""
+    file, where, measures, randomness = inputs.file, inputs.generator_where, inputs.measures, inputs.randomness
+    now, turns, last = OneAtWork(), _Turns(inputs), len(inputs.steps)
+    file.ranks.work_for(now)
+    stages = [
+        StageTurn(position, step, inputs.source, turns, last=position == last)
+        for position, step in enumerate(inputs.steps, start=1)
+    ]
     number = 0
-    acting = Scene(0)
+    asking = Scene(0)
     with ExitStack() as stack:
-        stack.enter_context(entered(acting))
         stack.callback(now.end)
         stack.enter_context(randomness.loop())
-        asynchronous = [step.stage.run for step in steps] + [generator.next]
-        runner = None
-        if any(inspect.iscoroutinefunction(function) for function in asynchronous):
+        complete: Complete | None = None
+        if inputs.asynchronous:
             import asyncio
 
             runner = stack.enter_context(asyncio.Runner())
-        taken = next_slice(generator, runner, data_manager)
+
+            def complete(running: Coroutine[Any, Any, Any]) -> Any:
+                return runner.run(running, context=contextvars.copy_context())
+
+        taken = next_slice(inputs.generator, complete, file.ranks)
         while True:
-            acting.moment = (number, 0)
-            now.begin(acting.moment)
-            acting.position, acting.rows = 0, None
+            asking.moment = (number, 0)
+            now.begin(asking.moment)
             started = time.perf_counter()
-            if stop.made and data_manager.all_done(stopping=True):
-                return
-            if ranks is not None:
-                ranks.coordination.ask(number)
-            try:
-                with randomness.of(generator_where.component, number):
-                    rows = taken()
-            except BaseException as error:
-                locate(error, generator_where)
-                raise
+            with entered(asking):
+                if stop.made and file.ranks.all_done(stopping=True):
+                    return
+                file.ranks.ask(number)
+                try:
+                    with randomness.of(where.component, number):
+                        rows = taken()
+                except BaseException as error:
+                    locate(error, where)
+                    raise
             if rows is ENDED:
                 return
-            item = Slice(number, checked_slice(rows, generator_where))
-            acting.rows = item.rows
+            item = Slice(number, checked_slice(rows, where))
             if measures is not None:
-                measures.begin(item, started, time.perf_counter(), acting)
-            course = item.course
-            if ranks is not None:
-                ranks.coordination.passed(number, 0)
-            for position, step in enumerate(steps, start=1):
-                acting.moment = (number, position)
-                now.begin(acting.moment)
-                acting.position = position
-                started = loaded = time.perf_counter()
-                try:
-                    step.purge(item.cache)
-                    loader.update(item.cache, source, item.rows, step.requirements)
-                    loaded = time.perf_counter()
-                    with randomness.of(step.where.component, item.number):
-                        run: Callable[..., Any] = step.stage.run
-                        running = run(source, item.rows, item.cache)
-                        if runner is not None and inspect.iscoroutine(running):
-                            runner.run(running, context=contextvars.copy_context())
-                except BaseException as error:
-                    if course is not None:
-                        course.note_failure(acting, started, loaded)
-                    locate(error, step.where.on(item.rows, item.number))
-                    raise
-                if ranks is not None:
-                    ranks.coordination.passed(number, position)
-                if course is not None:
-                    course.note(acting, started, loaded, time.perf_counter(), size_of(item.cache.values()))
+                measures.begin(item, started, time.perf_counter(), asking)
+            file.ranks.passed(number, 0)
+            for stage in stages:
+                now.begin((number, stage.position))
+                with entered(stage.scene):
+                    stage.take(item, time.perf_counter(), sized=False, complete=complete)
             started = time.perf_counter()
             file.settle()
-            done.count(item.rows)
+            inputs.done.count(item.rows)
             if measures is not None:
                 measures.settled(started, time.perf_counter())
                 measures.done(item)
             number += 1
 
 
-def next_slice(
-    generator: Generator, runner: asyncio.Runner | None, data_manager: H5FlowDataManager
-) -> Callable[[], object]:
+def next_slice(generator: Generator, complete: Complete | None, ranks: FileRanks) -> Callable[[], object]:
     """A function that gives what the generator yields next, `ENDED` at the end."""
-    if runner is not None and inspect.iscoroutinefunction(generator.next):
+    if complete is not None and inspect.iscoroutinefunction(generator.next):
 
         def awaited() -> object:
-            rows: object = runner.run(awaited_slice(generator), context=contextvars.copy_context())
-            ends = isinstance(rows, slice) and rows == generator.EMPTY and data_manager.all_done()
+            rows = complete(awaited_slice(generator))
+            ends = isinstance(rows, slice) and rows == generator.EMPTY and ranks.all_done()
             return ENDED if ends else rows
 
         return awaited

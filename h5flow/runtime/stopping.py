@@ -119,13 +119,19 @@ class StopRequest:
 
 
 @contextmanager
+def stopped_by_others() -> Iterator[StopRequest]:
+    """During a loop, whoever has the request may ask it to stop; raises `Stopped` when it has."""
+    request = StopRequest()
+    yield request
+    if request.signal is not None:
+        raise Stopped(request.signal)
+
+
+@contextmanager
 def stopped_by_signals() -> Iterator[StopRequest]:
     """During a loop, SIGINT and SIGTERM ask it to stop; raises `Stopped` when it has.
 
     Only the main thread can do that, and only signals that the program handles anyway are caught.
     """
-    request = StopRequest()
-    with handling(lambda number, _: request.make(number), handled_anyway()):
+    with stopped_by_others() as request, handling(lambda number, _: request.make(number), handled_anyway()):
         yield request
-    if request.signal is not None:
-        raise Stopped(request.signal)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -91,10 +91,27 @@ def acting_component(names: Sequence[str]) -> Acting | None:
     return Acting(names[acting.position], None if acting.moment is None else acting.moment[0], acting.rows)
 
 
+class WaitingRanks(Protocol):
+    """The other ranks, if there are any, as far as they wait for components of this one."""
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        ...
+
+    def passed(self, number: int, position: int) -> None:
+        """Have a component be done with a slice."""
+        ...
+
+    def ask(self, number: int) -> None:
+        """Ask the generator for a slice."""
+        ...
+
+
 class Tracer:
     """The observer of a data file during a pipelined run. `file_changed` is the file's, and has its lock."""
 
-    def __init__(self, hazards: Hazards, file_changed: threading.Condition) -> None:
+    def __init__(self, hazards: Hazards, file_changed: threading.Condition, ranks: WaitingRanks) -> None:
         self.hazards = hazards
         #: What makes it impossible to have more than one slice in flight.
         self.untraceable: str | None = None
@@ -106,13 +123,33 @@ class Tracer:
         #: Whether not even that is to be learned.
         self.leaves_alone = False
         self.file_changed = file_changed
+        #: Other ranks, which may wait for components of this one.
+        self.ranks = ranks
         self._waiting = 0
         self._users: set[int] = set()
         self._over = False
-        #: Told of each component that is done with a slice, where other ranks may wait for it.
-        self.passed: Callable[[int, int], None] | None = None
-        #: Told before the generator is asked for a slice, where other ranks may wait for that.
-        self.asking: Callable[[int], None] = lambda _number: None
+
+    # the loop
+
+    def start(self) -> None:
+        """Slices are at work from now on."""
+        self.running = True
+
+    def end(self, *, abandoned: bool) -> None:
+        """No slices are at work any more; where they are `abandoned`, whoever waits stops."""
+        self.running = False
+        if abandoned:
+            with self.file_changed:
+                self._over = True
+                self.file_changed.notify_all()
+
+    def run_singly(self, wanted: bool) -> None:
+        """Say whether slices run one at a time."""
+        self.single = wanted
+
+    def cannot_follow(self, what: str) -> None:
+        """Note what makes it impossible to have more than one slice in flight; the first that is found counts."""
+        self.untraceable = self.untraceable or what
 
     # progress
 
@@ -125,17 +162,10 @@ class Tracer:
         """A component is done with a slice."""
         # Without the lock: who waits says so first and looks then, so either they see this or this sees them.
         self.hazards.finish(moment)
-        if self.passed is not None:
-            self.passed(*moment)
+        self.ranks.passed(*moment)
         if self._waiting:
             with self.file_changed:
                 self.file_changed.notify_all()
-
-    def end(self) -> None:
-        """Whoever waits stops."""
-        with self.file_changed:
-            self._over = True
-            self.file_changed.notify_all()
 
     def accept(self, prefetched: Prefetched) -> bool:
         """Whether a prefetched value is what would be loaded now; if so, it must stay so."""
@@ -266,7 +296,7 @@ class Tracer:
                     "the file is used by a thread that is none of the workflow's, while several slices are in flight;"
                     " run this workflow with runtime.mode: sequential"
                 )
-            self.untraceable = self.untraceable or "the file on threads of its own"
+            self.cannot_follow("the file on threads of its own")
         if acting is not None and acting.moment is not None:
             self._users.add(acting.position)
         return acting
@@ -278,7 +308,7 @@ class Tracer:
         """
         with self.file_changed:
             # Components of other ranks may be at work on other slices.
-            self.in_turn = in_turn and self.passed is None
+            self.in_turn = in_turn and not self.ranks.several
             self.leaves_alone = self.in_turn and not self.single and self.hazards.components == 2 and self._users <= {1}
 
     # with other ranks

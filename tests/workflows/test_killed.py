@@ -149,7 +149,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 GROWS = """
 import os, signal, sys
 import numpy as np
-from h5flow.data import H5FlowDataManager, checkpoints
+from h5flow.data import H5FlowDataManager
+from h5flow.data.file import checkpoints
 from h5flow.data.storage import SerialStorage
 checkpoints.PERIOD = checkpoints.PATIENCE = 0.0
 dm = H5FlowDataManager("out.h5", compression=sys.argv[1])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.file.changes import Change
@@ -11,6 +11,9 @@ from h5flow.data.file.data_file import DataFile
 from h5flow.data.file.output_file import OutputFile
 from h5flow.data.references.reference import Reference
 from h5flow.data.storage import SerialStorage, Storage
+
+if TYPE_CHECKING:
+    from h5flow.ranks.member import Components
 
 T = TypeVar("T")
 
@@ -20,6 +23,8 @@ class OneRank:
 
     several = False
     all_open = False
+    stopping = False
+    waited: ClassVar[Mapping[int, float]] = {}
 
     def __init__(self, file: DataFile, before_opening: Callable[[], None] = lambda: None) -> None:
         self._file = file
@@ -77,7 +82,32 @@ class OneRank:
     def wait_for(self, table: PagedDataset) -> None:
         """Nothing: what has been asked for is done."""
 
-    # the loop
+    # a workflow
+
+    def communicator(self) -> Any:
+        """None: components have nobody to talk to."""
+        return None
+
+    def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
+        """Nothing: nobody waits."""
+
+    def work_for(self, components: Components) -> None:
+        """Nothing: it makes no difference whose calls they are."""
+
+    def listen_for_stop(self, listener: Callable[[], None]) -> None:
+        """Nothing: nobody else is asked."""
+
+    def enter(self, part: int) -> None:
+        """Nothing: nobody waits for it."""
+
+    def ask(self, number: int) -> None:
+        """Nothing: nobody waits for it."""
+
+    def passed(self, number: int, position: int) -> None:
+        """Nothing: nobody waits for it."""
+
+    def fail(self) -> None:
+        """Nothing: nobody waits."""
 
     def all_done(self, stopping: bool = False) -> bool:
         """Whether there are no more slices: so it is, where this rank says so."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,8 +71,7 @@ class SingleWriterRanks:
         self._original: str | None = None
         self.failed = False
         parties.append(self)
-        #: Whether it is an error that ranks set an attribute to different values.
-        self.strict = False
+        self._strict = False
         self._told: set[tuple[str, str]] = set()
         #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
         self.stopping = False
@@ -88,9 +87,30 @@ class SingleWriterRanks:
         """Have a function called when any rank has been asked to stop."""
         self._on_stop.append(listener)
 
-    def watch_stalls(self, names: Sequence[str], warning: float, abort: float | None) -> None:
-        """Log what ranks have been waiting for so long (seconds), and end all of them after `abort`."""
+    def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
+        """Log what ranks have been waiting for so long (seconds), and end all of them after `abort`.
+
+        Where it is `strict`, it is an error that ranks set an attribute to different values.
+        """
         self._stalls = StallWatch(names, warning, abort)
+        self._strict = strict
+
+    @property
+    def waited(self) -> Mapping[int, float]:
+        """Seconds that each component has waited for other ranks in the loop, by its position."""
+        return self.coordination.waited
+
+    def enter(self, part: int) -> None:
+        """Begin the next call of a component's method before or after the loop, or the loop itself."""
+        self.coordination.enter(part)
+
+    def ask(self, number: int) -> None:
+        """Ask the generator for a slice."""
+        self.coordination.ask(number)
+
+    def passed(self, number: int, position: int) -> None:
+        """Have a component be done with a slice."""
+        self.coordination.passed(number, position)
 
     def stalled(self, seconds: float, late: Late) -> None:
         """Take note how long the same ranks have been waited for."""
@@ -304,14 +324,14 @@ class SingleWriterRanks:
         merged, differences = agreed(wishes)
         for difference in differences:
             self._tell(difference, taking_part=self.rank in wishes)
-        if differences and self.strict:
+        if differences and self._strict:
             return True
         for path, attributes in merged.items():
             self.file.carry_out(SetAttributes(path, attributes))
         return True
 
     def _tell(self, difference: Difference, *, taking_part: bool) -> None:
-        if self.strict:
+        if self._strict:
             if taking_part:
                 raise DataMismatch(f"{difference}; {_SAME_FOR_ALL}")
             return

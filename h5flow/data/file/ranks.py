@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from h5flow.data.access.file_context import AppendingRanks
 from h5flow.data.file.changes import Change
 from h5flow.data.file.open_files import Opening
 from h5flow.data.file.output_file import OutputFile
+
+if TYPE_CHECKING:
+    from h5flow.ranks.member import Components
 
 T = TypeVar("T")
 
@@ -23,6 +26,53 @@ class FileRanks(AppendingRanks, Opening, Protocol):
 
     def begin(self, output: OutputFile, source: str | None, *, opens: bool) -> None:
         """Have the output begin as a copy of a file, or as it is, or empty, and open it if ranks do so together."""
+        ...
+
+    # a workflow
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a rank has been asked to stop in time for all of them to know before the loop is over."""
+        ...
+
+    @property
+    def waited(self) -> Mapping[int, float]:
+        """Seconds that each component has waited for other ranks in the loop, by its position."""
+        ...
+
+    def communicator(self) -> Any:
+        """A communicator that is its taker's own, until the `end`; `None` without other ranks. Collective."""
+        ...
+
+    def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
+        """Tell what ranks have been waiting for so long (seconds), and end all of them after `abort`.
+
+        `names` are those of components; where it is `strict`, it is an error that ranks set attributes differently.
+        """
+        ...
+
+    def work_for(self, components: Components) -> None:
+        """Have calls belong to the components that are at work from now on."""
+        ...
+
+    def listen_for_stop(self, listener: Callable[[], None]) -> None:
+        """Have a function called when any rank has been asked to stop."""
+        ...
+
+    def enter(self, part: int) -> None:
+        """Begin the next call of a component's method before or after the loop, or the loop itself."""
+        ...
+
+    def ask(self, number: int) -> None:
+        """Ask the generator for a slice."""
+        ...
+
+    def passed(self, number: int, position: int) -> None:
+        """Have a component be done with a slice."""
+        ...
+
+    def fail(self) -> None:
+        """Have other ranks not wait for this one, which has failed."""
         ...
 
     def all_done(self, stopping: bool = False) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+from h5flow.lazy import importing
 from h5flow.runtime.randomness.draws import Draws
 
 
@@ -47,6 +48,8 @@ class SharedPython:
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function of `random`."""
+        if importing.get():
+            return getattr(_NOBODYS, function.__name__)(*args, **kwargs)
         own = self._ask()
         if own is not None:
             return getattr(own.python, function.__name__)(*args, **kwargs)
@@ -85,6 +88,8 @@ def _asking(function: Any) -> Any:
 
 
 _PYTHON: Any = random._inst
+# For what packages draw that are imported meanwhile.
+_NOBODYS = random.Random()
 _FUNCTIONS = [function for function in vars(random).values() if getattr(function, "__self__", None) is _PYTHON]
 # One for each for good, since a module that is imported during a loop keeps it.
 _ASKING = {id(function): _asking(function) for function in _FUNCTIONS}

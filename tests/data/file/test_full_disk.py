@@ -110,8 +110,8 @@ def test_nothing_is_loaded_ahead_from_a_broken_file():
     item = SimpleNamespace(number=0, rows=slice(0, 1), prefetched={}, course=None)
     forecast, tracer = SimpleNamespace(early=lambda: [(1, "x", None)]), SimpleNamespace(file_changed=threading.RLock())
     with pytest.raises(FileError, match="no room"):
-        Loading(SimpleNamespace(load=load), forecast, tracer, "x").ahead(item)  # type: ignore[arg-type]
-    Loading(SimpleNamespace(load=fail), forecast, tracer, "x").ahead(item)  # type: ignore[arg-type]
+        Loading(SimpleNamespace(load=load), forecast, tracer, "x", SimpleNamespace(warm=True)).ahead(item)  # type: ignore[arg-type]
+    Loading(SimpleNamespace(load=fail), forecast, tracer, "x", SimpleNamespace(warm=True)).ahead(item)  # type: ignore[arg-type]
     assert item.prefetched["x"].stale
 
 

@@ -13,7 +13,6 @@ c-blosc2's README_CHUNK_FORMAT.rst (the header of 16 bytes, which it shares with
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 import os
 import struct
@@ -27,6 +26,7 @@ import numpy as np
 from h5py import h5d, h5t
 
 from h5flow.data.storage.base import Array
+from h5flow.lazy import imported
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -48,7 +48,7 @@ class Unsupported(ValueError):
 def codec() -> ModuleType | None:
     """Blosc2 if it is installed, told to let go of the GIL (a setting of the process)."""
     try:
-        blosc2 = importlib.import_module("blosc2")
+        blosc2 = imported("blosc2")
     except ImportError:
         return None
     blosc2.set_releasegil(True)

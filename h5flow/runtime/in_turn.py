@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from h5flow.runtime.component_turns import GeneratorTurns, Parcel, StageTurns
 from h5flow.runtime.pipeline_state import Flight
-from h5flow.runtime.stations import Parcel, Source, Station
 
 
-class Relay:
+class InTurn:
     """Has the generator take slices, and all stages process each of them before the next one."""
 
-    def __init__(self, source: Source, stations: Sequence[Station], flight: Flight) -> None:
-        self._source = source
-        self._stations = stations
+    def __init__(self, generator: GeneratorTurns, stages: Sequence[StageTurns], flight: Flight) -> None:
+        self._generator = generator
+        self._stages = stages
         self._flight = flight
         #: How many slices are on their way.
         self.in_flight = 0
@@ -27,12 +27,12 @@ class Relay:
         """Take up to so many slices, on the thread of all components; they have passed all stages."""
         done: Parcel = []
         while len(done) < count and not self._flight.over:
-            item = self._source.take_one()
+            item = self._generator.take_one()
             if item is None:
                 break
             self.in_flight = 1
-            for station in self._stations:
-                station.process_one(item, len(done) + 1 == count)
+            for stage in self._stages:
+                stage.process_one(item, sized=len(done) + 1 == count)
             self.in_flight = 0
             done.append(item)
             self._flight.settle()

@@ -1,4 +1,4 @@
-"""The generator and the stages as threads call them: in order, each in its scene, with what it takes noted."""
+"""The generator and the stages of a pipeline as threads call them: in order, each in its scene."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TypeVar
 from h5flow.runtime.components import ENDED, Generator
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.pipeline_state import Flight
-from h5flow.runtime.prefetching import Loading, size_of
+from h5flow.runtime.prefetching import Loading
+from h5flow.runtime.stage_turn import StageTurn
 from h5flow.runtime.steps import Slice, Step, checked_slice
 from h5flow.runtime.tracing import Scene, entered
 
@@ -22,8 +23,8 @@ Emit = Callable[[T], None]
 _HAND_ON = 2e-3
 
 
-class Source:
-    """The generator."""
+class GeneratorTurns:
+    """The generator in pipelined mode: one slice at a time, in order."""
 
     def __init__(self, generator: Generator, where: Where, flight: Flight) -> None:
         self.generator = generator
@@ -76,7 +77,7 @@ class Source:
         if flight.stop.made and flight.all_done(True):
             self.ended = True
             return None
-        flight.tracer.asking(self.number)
+        flight.tracer.ranks.ask(self.number)
         try:
             if self._iterator is None:
                 self._iterator = iter(self.generator)
@@ -103,27 +104,23 @@ class Source:
         tracer = self._flight.tracer
         tracer.begin(item.number, item.rows)
         if tracer.hazards.components == 1:
-            # With stages it is the last one that counts; nobody waits for a generator.
+            # With stages it is the last one that counts; nobody on this rank waits for a generator.
             tracer.finish((item.number, 0))
-        elif tracer.passed is not None:
-            tracer.passed(item.number, 0)
+        else:
+            tracer.ranks.passed(item.number, 0)
         self.number += 1
         return item
 
 
-class Station:
-    """A stage: one slice at a time, in order."""
+class StageTurns(StageTurn):
+    """A stage in pipelined mode: one slice at a time, in order."""
 
     def __init__(self, position: int, step: Step, source: str, loading: Loading, flight: Flight) -> None:
-        self.step = step
-        self.position = position
-        self.scene = Scene(position)
+        last = position + 1 == flight.tracer.hazards.components
+        super().__init__(position, step, source, _Turns(loading, flight), last=last)
         self.asynchronous = inspect.iscoroutinefunction(step.stage.run)
         #: What the last slice took.
         self.seconds = 0.0
-        self._last = position + 1 == flight.tracer.hazards.components
-        self.source = source
-        self._loading = loading
         self._flight = flight
 
     def process(self, parcel: Parcel, emit: Emit[Parcel]) -> None:
@@ -143,75 +140,30 @@ class Station:
                 if flight.over:
                     break
                 alone = flight.batches.alone
-                now = self._run(item, now, sized=not alone or item is parcel[-1])
+                started, now = now, self.take(item, now, sized=not alone or item is parcel[-1])
+                self.seconds = now - started
                 ready.append(item)
                 if flight.at_once or (now - handed_on > _HAND_ON and not alone):
                     hand_on()
                     handed_on = now
         hand_on()
 
-    def process_one(self, item: Slice, sized: bool) -> None:
+    def process_one(self, item: Slice, *, sized: bool) -> None:
         """Process a slice, with nobody waiting for it elsewhere; `sized`: and look how much its cache holds."""
         self.scene.before_waiting = None
         with entered(self.scene):
-            self._run(item, time.perf_counter(), sized)
+            self.take(item, time.perf_counter(), sized=sized)
 
-    def prepare(self, item: Slice) -> None:
-        """Load what the stage requires, before it runs on the event loop, in the scene of the calling thread."""
-        try:
-            self.step.purge(item.cache)
-            self._loading.fill(item, self.step)
-        except BaseException as error:
-            locate(error, self.step.where.on(item.rows, item.number))
-            raise
+    def go_on_loop(self, *, wanted: bool) -> None:
+        """Say whether the stage is at work on the event loop, where it must not wait."""
+        self.scene.on_loop = wanted
 
-    def go_on_loop(self, item: Slice, *, prepared: bool) -> None:
-        """A slice is processed next, on the event loop once it is prepared."""
-        self.scene.moment = (item.number, self.position)
-        self.scene.rows = item.rows
-        self.scene.on_loop = prepared
 
-    def done_on_loop(self, item: Slice, started: float, loaded: float) -> None:
-        """A slice has been processed on the event loop."""
-        self._flight.tracer.finish((item.number, self.position))
-        now = time.perf_counter()
-        item.note(loaded - started, now - loaded)
-        item.size = size_of(item.cache.values())
-        if item.course is not None:
-            item.course.note(self.scene, started, loaded, now, item.size)
-        if self._last:
-            item.release()
+class _Turns:
+    """What the turns of stages have to do with the others' in a pipeline."""
 
-    def _run(self, item: Slice, started: float, sized: bool) -> float:
-        """Load what the stage requires and call it, in its scene; returns when that was done."""
-        step, scene, flight, course = self.step, self.scene, self._flight, item.course
-        scene.moment = moment = (item.number, self.position)
-        scene.rows = item.rows
-        loaded = started
-        try:
-            step.purge(item.cache)
-            self._loading.fill(item, step)
-            loaded = time.perf_counter()
-            if flight.randomness.shared:
-                step.stage.run(self.source, item.rows, item.cache)
-            else:
-                with flight.randomness.of(step.where.component, item.number):
-                    step.stage.run(self.source, item.rows, item.cache)
-        except BaseException as error:
-            if course is not None:
-                course.note_failure(scene, started, loaded)
-            locate(error, step.where.on(item.rows, item.number))
-            raise
-        flight.draws.look(step.where.component)
-        flight.tracer.finish(moment)
-        now = time.perf_counter()
-        self.seconds = now - started
-        item.note(loaded - started, now - loaded)
-        if sized or course is not None:
-            item.size = size_of(item.cache.values())
-            item.most = max(item.most, item.size)
-        if course is not None:
-            course.note(scene, started, loaded, now, item.size)
-        if self._last:
-            item.release()
-        return now
+    def __init__(self, loading: Loading, flight: Flight) -> None:
+        self.randomness = flight.randomness
+        self.fill = loading.fill
+        self.drawn = flight.draws.look
+        self.finished = flight.tracer.finish
