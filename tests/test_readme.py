@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -14,6 +15,8 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+
+from support.pages import needs_plotly
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -55,6 +58,9 @@ TRACE = block("h5flow-async examples/detector/workflow.yaml --trace")
 REPORT = block("pip install 'h5flow-async[report]'")
 MANY = {"files": block("h5flow-async workflow.yaml -i 'raw/*.h5'"), "ranks": block("pip install '.[mpi]'\nmpiexec")}
 
+needs_prometheus = pytest.mark.skipif(
+    importlib.util.find_spec("prometheus_client") is None, reason="prometheus_client isn't installed"
+)
 SMALL = ["--set", "simulation.params.events=60"]
 
 
@@ -129,6 +135,7 @@ def test_the_example_on_several_ranks(pulses, ranks, tmp_path, count):
         assert file["peaks"].attrs["count"] == len(file["peaks/data"]) == (file["raw/pulses/data"][:] > 3).sum()
 
 
+@needs_prometheus
 def test_sections_on_logs_and_metrics(pulses):
     sections = yaml.safe_load(LOGGING) | yaml.safe_load(METRICS)
     sections["metrics"]["port"] = 0
@@ -176,6 +183,7 @@ def test_a_trace(detector):
     assert json.loads((detector / "trace.json").read_text())["traceEvents"]
 
 
+@needs_plotly
 def test_a_report(detector):
     installs, line = REPORT.strip().splitlines()
     assert installs.startswith("pip install ")
