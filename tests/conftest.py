@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import subprocess
@@ -10,12 +11,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from h5flow.runtime import batches, overlapping
 from support import browser, mpiexec
 from support.folders import Folder, everything_in
 from support.logs_of_runs import PARTS, WORKFLOW, Told, parsed
+from support.loops import LOOPS, Blocked, debugged
 from support.modes import Modes
 
-from h5flow.runtime import batches
+
+def pytest_asyncio_loop_factories(config, item):
+    """Each test of coroutines runs on each loop that there is here."""
+    return LOOPS
+
+
+@pytest.fixture
+def no_blocked_loop():
+    """Fails a test whose event loop has been blocked."""
+    with Blocked() as blocked:
+        yield
+    assert blocked.callbacks == []
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of coroutines have the guard without asking for it."""
+    for item in items:
+        if item.get_closest_marker("asyncio") and "no_blocked_loop" not in item.fixturenames:
+            item.fixturenames.insert(0, "no_blocked_loop")
 
 
 @pytest.fixture
@@ -32,16 +54,26 @@ def everything(folder: Folder) -> Callable[[str], dict[str, object]]:
 
 
 @pytest.fixture
-def modes(tmp_path, monkeypatch):
+def modes(cheap_modes, monkeypatch):
     """Both modes; slices overlap in the pipelined one, however little they cost."""
     monkeypatch.setattr(batches.Batches, "note", lambda *_, **__: False)
-    return Modes(tmp_path, monkeypatch)
+    return cheap_modes
 
 
 @pytest.fixture
-def cheap_modes(tmp_path, monkeypatch):
-    """Both modes, as they are."""
-    return Modes(tmp_path, monkeypatch)
+def cheap_modes(request, tmp_path, monkeypatch):
+    """Both modes, as they are, on loops in debug mode; fails a test whose runs keep blocking theirs.
+
+    What is done on the loop instead of a thread blocks it for every slice. To start a run's threads on a busy machine
+    may take that long as well, but happens once.
+    """
+    chosen = overlapping.loop_factory
+    monkeypatch.setattr(overlapping, "loop_factory", lambda name: debugged(chosen(name) or asyncio.new_event_loop))
+    with Blocked() as blocked:
+        runs = Modes(tmp_path, monkeypatch)
+        yield runs
+    if request.node.get_closest_marker("blocks_loop") is None:
+        assert len(blocked.callbacks) <= 2 * max(1, runs.runs), blocked.callbacks
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from h5flow.core.component import Component
 from h5flow.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from h5flow.data import H5FlowDataManager
 
 __getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI")
@@ -72,10 +74,12 @@ class H5FlowGenerator(Component):
     def init(self) -> None:
         """Prepare the output file; called once, after the resources' `init`."""
 
-    def next(self) -> slice:
-        """Return the next rows of `dset_name` to process, `EMPTY` when there are none.
+    def next(self) -> slice | Awaitable[slice]:
+        """Return the next rows of `dset_name` to process, `EMPTY` when there are no more; may be `async`.
 
-        `return next(self.slices)` ends with the iterator; any other `StopIteration`, and `None`, are errors.
+        `EMPTY` ends the loop when all ranks return it in the same round; a rank that has returned it is asked again
+        until then. `return next(self.slices)` ends with the iterator; any other `StopIteration`, and `None`, are
+        errors.
         """
         raise NotImplementedError(f"{type(self).__name__}.next() is not implemented")
 
@@ -88,7 +92,7 @@ class H5FlowGenerator(Component):
     def __next__(self) -> slice:
         """Return the next slice. Raises `StopIteration` when all ranks are done. Collective."""
         try:
-            rows = self.next()
+            rows = cast(slice, self.next())
         except StopIteration as error:
             from h5flow.runtime.endings import check_end
 

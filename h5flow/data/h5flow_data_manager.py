@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-import operator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import h5py
 import numpy as np
@@ -16,7 +16,7 @@ from h5flow.data import layout
 from h5flow.data.access.attributes import GroupAttributes
 from h5flow.data.access.h5py_objects import BufferedDataset, BufferedFile, buffered
 from h5flow.data.access.observed_dataset import ObservedDataset
-from h5flow.data.access.writing import append_references, write_rows
+from h5flow.data.access.writing import append_references, check_growable, checked_row_shape, write_rows
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.collective.one_rank import OneRank
 from h5flow.data.file.changes import CreateDataset, CreateReference, SetAttributes
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: Rows of a dataset: a slice, numbers in any order, or a mask.
+Rows = slice | Sequence[int] | Sequence[bool] | Array
+Spec = TypeVar("Spec", bound=Rows | Sequence[slice])
 
 __getattr__ = on_first_use(
     __name__,
@@ -286,7 +289,7 @@ class H5FlowDataManager:
         Nothing happens if it exists like this. Raises `DataMismatch` if it has another type or shape.
         """
         self._check_writable(f"create dataset '{dataset_name}'")
-        row_shape = _row_shape(dataset_name, shape)
+        row_shape = checked_row_shape(dataset_name, shape)
         with self._file.context.lock:
             self._file.commit(CreateDataset(layout.normalise(dataset_name), dtype, row_shape))
 
@@ -320,19 +323,24 @@ class H5FlowDataManager:
 
     # rows
 
+    @overload
+    def reserve_data(self, dataset_name: str, spec: int | np.integer[Any]) -> slice: ...
+    @overload
+    def reserve_data(self, dataset_name: str, spec: Spec) -> Spec: ...
     def reserve_data(self, dataset_name: str, spec: Any) -> Any:
-        """Make room for rows, which hold zeros at first. Collective.
+        """Make room for rows, which hold the dataset's fill value (zeros) until they are written. Collective.
 
-        For a number: so many new rows at the end; their slice is returned. For a slice, or rows by number:
-        at least as many rows as they need; `spec` is returned. What selects nothing, such as `slice(30, 20)`, needs
-        none.
+        For a number: so many new rows at the end, on several ranks in the order of these; returns their slice. For a
+        slice, slices, or rows by number: at least as many rows as they need on any rank; returns `spec`. What selects
+        nothing, such as `slice(30, 20)`, needs none. Raises `NotInFile`, and `DataMismatch` for a negative number, and
+        for a dataset of fixed size.
         """
         self._check_writable(f"reserve rows of dataset '{dataset_name}'")
         dataset = self._dataset(dataset_name)
         if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
             if spec < 0:
                 raise DataMismatch(f"dataset '{dataset_name}': can't reserve {spec} rows")
-            _check_growable(dataset, int(spec))
+            check_growable(dataset, int(spec))
             start = dataset.append(int(spec))
             return slice(start, start + int(spec))
         with self._file.context.lock:
@@ -340,7 +348,7 @@ class H5FlowDataManager:
             if needed_rows(dataset_name, spec, dataset.shape[0])[1] > dataset.shape[0]:
                 dataset.before_append()
                 start, length = needed_rows(dataset_name, spec, dataset.length)
-                _check_growable(dataset, length - dataset.rows.length)
+                check_growable(dataset, length - dataset.rows.length)
                 dataset.grow(start, length)
         return spec
 
@@ -388,6 +396,16 @@ class H5FlowDataManager:
 
     # reading
 
+    @overload
+    def __getitem__(self, args: str) -> h5py.Group | h5py.Dataset: ...
+    @overload
+    def __getitem__(self, args: tuple[str]) -> h5py.Dataset: ...
+    @overload
+    def __getitem__(self, args: tuple[str, int | np.integer[Any] | Rows]) -> Array: ...
+    @overload
+    def __getitem__(self, args: tuple[str, str, *tuple[Any, ...]]) -> np.ma.MaskedArray[Any, np.dtype[Any]]: ...
+    @overload
+    def __getitem__(self, args: list[Any]) -> Any: ...
     def __getitem__(self, args: Any) -> Any:
         """Objects and rows.
 
@@ -475,22 +493,3 @@ class H5FlowDataManager:
     def _check_writable(self, intent: str) -> None:
         if self.mode == "r":
             raise FileError(f"can't {intent}: '{self.filepath}' is open for reading only")
-
-
-def _row_shape(name: str, shape: Any) -> tuple[int, ...]:
-    try:
-        lengths = tuple(operator.index(length) for length in (shape if np.ndim(shape) else (shape,)))
-    except TypeError:
-        lengths = (-1,)
-    if any(length < 0 for length in lengths):
-        raise DataMismatch(f"dataset '{name}': the shape of a row is a number or numbers, from 0 on, not {shape!r}")
-    return lengths
-
-
-def _check_growable(dataset: ObservedDataset, more: int) -> None:
-    stored = dataset.rows.stored
-    if more > 0 and stored.elsewhere:
-        raise FileError(f"{stored.elsewhere}, where it can't grow; write to a dataset of the run's own")
-    if more > 0 and not stored.growable:
-        now = dataset.rows.length
-        raise DataMismatch(f"dataset '{dataset.name}' has a fixed size of {now} rows and can't grow to {now + more}")

@@ -358,6 +358,19 @@ class Hazards:
         del known.grown_at[:first], known.lengths[:first]
         known.limit = max(_FEW, 2 * max(len(known.reads), len(known.updates), len(known.grown_at)))
 
+    def check_invariants(self) -> None:
+        """Raise `AssertionError` where what is known contradicts itself; tests call this after every step."""
+        assert all(later <= earlier for earlier, later in itertools.pairwise(self._finished)), self._finished
+        assert self._own.items() <= self._slices.items()
+        owned = sorted(rows for rows in self._own.values() if rows[0] < rows[1])
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(owned)), owned
+        for known in self._resources.values():
+            assert known.last_claimer == max(known.claims, default=-1)
+            assert known.grown_at == sorted(known.grown_at)
+            assert known.lengths == sorted(known.lengths)
+            assert len(known.lengths) == len(known.grown_at) + 1 or not known.lengths
+            assert max(len(known.reads), len(known.updates), len(known.grown_at)) <= known.limit
+
     def _conflict(self, resource: Resource, moment: Moment, does: str, other: Moment, did: str) -> Conflict:
         return Conflict(
             f"{self._names[moment[1]]} {does} {resource} on slice number {moment[0]}, which"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+
 from support import mpiexec
 
 SLICES = 120

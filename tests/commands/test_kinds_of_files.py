@@ -6,6 +6,7 @@ import json
 
 import h5py
 import pytest
+
 from support.kinds_of_files import OTHER, READABLE, make
 
 FLOW = (

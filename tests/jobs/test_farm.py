@@ -13,12 +13,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from support.comparing import content
 from support.mpiexec import launcher, send_signal
-
-from h5flow.errors import UsageError
-from h5flow.jobs.inputs import Task, are_several, tasks_of
-from h5flow.jobs.rank_queue import Dealer
 
 PARTS = '''
 import logging, os, signal, sys, time
@@ -190,84 +187,6 @@ def command(request, tmp_path):
 
 on_ranks = pytest.mark.usefixtures("ranks")
 on_one_and_more = pytest.mark.parametrize("count", [1, 2])
-
-
-class TestNames:
-    """Which files are meant by what is given."""
-
-    @pytest.fixture(autouse=True)
-    def _here(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        for name in ("raw/a.h5", "raw/b.h5", "raw/x[1].h5", "more/a.h5"):
-            Path(name).parent.mkdir(exist_ok=True)
-            Path(name).touch()
-        Path("raw/folder.h5").mkdir()
-
-    def test_patterns_and_names_each_file_once(self):
-        found = tasks_of(["more/a.h5", "raw/[ab].h5", "raw/*.h5"], "{parent}/{stem}-of-{name}")
-        assert [(task.input, task.output) for task in found] == [
-            ("more/a.h5", "more/a-of-a.h5"),
-            ("raw/a.h5", "raw/a-of-a.h5"),
-            ("raw/b.h5", "raw/b-of-b.h5"),
-            ("raw/x[1].h5", "raw/x[1]-of-x[1].h5"),
-        ]
-
-    def test_a_file_is_meant_by_its_name_though_it_looks_like_a_pattern(self):
-        assert tasks_of(["raw/x[1].h5"], "o/{stem}.h5") == [Task("raw/x[1].h5", "o/x[1].h5")]
-        assert not are_several(["raw/x[1].h5"], "out.h5")
-
-    def test_outputs_beside_inputs_are_no_inputs_the_next_time(self):
-        first = tasks_of(["raw/*.h5"], "{parent}/{stem}_reco.h5")
-        for task in first:
-            for end in ("", ".log", ".partial"):
-                Path(task.output + end).touch()
-        assert tasks_of(["raw/*.h5"], "{parent}/{stem}_reco.h5") == first
-        assert [task.is_done for task in first] == [True] * 3
-
-    @pytest.mark.parametrize(
-        ("inputs", "output", "several"),
-        [
-            (["a.h5"], "out.h5", False),
-            ([], "out.h5", False),
-            (["a.h5"], "{strange}.h5", False),
-            (["a.h5", "b.h5"], "out.h5", True),
-            (["raw/*.h5"], "out.h5", True),
-            (["a.h5"], "{stem}.h5", True),
-        ],
-    )
-    def test_when_there_are_several(self, inputs, output, several):
-        assert are_several(inputs, output) is several
-
-    @pytest.mark.parametrize(
-        ("inputs", "output", "says"),
-        [
-            (["none*.h5"], "{stem}.h5", "no file matches input 'none*.h5'"),
-            (["raw/a.h5", "none.h5"], "o/{stem}.h5", "input 'none.h5' doesn't exist"),
-            (["raw"], "{stem}.h5", "input 'raw' is a folder: name its files, as in 'raw/*.h5'"),
-            (["raw/*.h5"], "out.h5", "3 inputs, but one output 'out.h5': put {stem}, {name}, {parent}"),
-            (["raw/*.h5"], "{stme}.h5", "there is no {stme} (did you mean 'stem'?)"),
-            (["raw/a.h5", "more/a.h5"], "{stem}.h5", "'raw/a.h5' and 'more/a.h5' would both give 'a.h5'"),
-            (["raw/a.h5"], "{parent}/{name}", "input 'raw/a.h5' would be its own output"),
-            ([], "{stem}.h5", "there is none: give -i IN.h5"),
-        ],
-    )
-    def test_what_is_wrong(self, inputs, output, says):
-        with pytest.raises(UsageError, match=re.escape(says)):
-            tasks_of(inputs, output)
-
-
-def test_a_dealer_deals_each_number_once_until_a_result_ends_it():
-    results = []
-
-    def receive(result):
-        results.append(result)
-        return result == "enough"
-
-    dealer = Dealer(range(5), receive)
-    assert [dealer.take(None), dealer.take("one"), dealer.take(None)] == [0, 1, 2]
-    assert dealer.take("enough") is None
-    assert dealer.take(None) is None
-    assert results == ["one", "enough"]
 
 
 class TestOutputs:

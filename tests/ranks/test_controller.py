@@ -10,7 +10,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.collective_calls import COMPONENTS, actions, expected, workloads
 
 from h5flow.ranks.controller import LOOK_FOR_STALLS, Controller
 from h5flow.ranks.messages import (
@@ -39,6 +38,7 @@ from h5flow.ranks.messages import (
 from h5flow.ranks.moments import AFTER, BEFORE, LOOP
 from h5flow.ranks.own_progress import OwnProgress
 from h5flow.ranks.rounds import Progress
+from support.collective_calls import COMPONENTS, actions, expected, workloads
 
 NAMES = [f"component {position}" for position in range(COMPONENTS)]
 

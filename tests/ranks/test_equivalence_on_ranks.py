@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from support.mpiexec import TESTS
 
 SOAK = bool(os.environ.get("H5FLOW_SOAK"))

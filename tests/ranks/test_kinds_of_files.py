@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.mpiexec import TESTS
 
 SCRIPT = TESTS / "support/kinds_on_ranks.py"

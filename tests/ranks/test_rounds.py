@@ -7,10 +7,10 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.collective_calls import actions, expected, workloads
 
 from h5flow.ranks.moments import AFTER, BEFORE, LOOP
 from h5flow.ranks.rounds import OutOfOrder, Progress, Rounds
+from support.collective_calls import actions, expected, workloads
 
 
 class Rank:

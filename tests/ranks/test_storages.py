@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+
 from support.comparing import content
 from support.components import ROW, rows_of
 

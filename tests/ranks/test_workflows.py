@@ -7,6 +7,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+
 from support.comparing import content
 from support.components import ROW
 

@@ -12,13 +12,13 @@ import sys
 
 import numpy as np
 import pytest
-from support.browser import browsing, opened, seen, why_not
-from support.by_hand import RUN, ByHand, stage
-from support.pages import HAS_PLOTLY, needs_plotly
 
 from h5flow.report import judged, read_run
 from h5flow.report.figures import figures
 from h5flow.report.page import page
+from support.browser import browsing, opened, seen, why_not
+from support.by_hand import RUN, ByHand, stage
+from support.pages import HAS_PLOTLY, needs_plotly
 
 NASTY = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\"&<!-- é %{y}"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.by_hand import RUN, ZERO, ByHand, stage, steady
-from support.pages import is_drawn
 
 from h5flow.errors import UsageError
 from h5flow.report import judged, read_run
+from support.by_hand import RUN, ZERO, ByHand, stage, steady
+from support.pages import is_drawn
 
 
 def small(folder, **more):

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from support.logs_of_runs import PARTS, ROWS
-from support.pages import is_drawn
 
 import h5flow
 from h5flow.report import judged, read_run
+from support.logs_of_runs import PARTS, ROWS
+from support.pages import is_drawn
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support.by_hand import ByHand, stage, steady, totals
 
 from h5flow.report import judged, read_run
+from support.by_hand import ByHand, stage, steady, totals
 
 
 def verdict_of(log):

@@ -7,12 +7,12 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from support.comparing import content
 
 from h5flow.core import H5FlowManager
 from h5flow.data.file import checkpoints
 from h5flow.runtime import batches
 from h5flow.runtime.hazards import Conflict
+from support.comparing import content
 
 EXAMPLES = 20_000 if os.environ.get("H5FLOW_SOAK") else 500
 
@@ -34,7 +34,7 @@ def workflows(draw):
         "flow": {"source": "gen", "stages": names, "drop": draw(st.lists(st.sampled_from(names), max_size=1))},
         "gen": {
             "classname": "Source",
-            "path": "made_up",
+            "path": "support.made_up",
             "dset_name": "raw",
             "params": {
                 "sizes": draw(st.lists(st.sampled_from([0, 1, 1, 2, 3, 4]), min_size=6, max_size=14)),
@@ -77,7 +77,7 @@ def workflows(draw):
                     action["do"] = "append"
         config[name] = {
             "classname": "Stage",
-            "path": "made_up",
+            "path": "support.made_up",
             "requires": draw(requirements(names, name)),
             "params": {"actions": actions, "sleep": draw(SLEEPS)},
         }

@@ -7,13 +7,13 @@ import importlib.util
 import h5py
 import numpy as np
 import pytest
-from support.comparing import content
 
 from h5flow.core import H5FlowStage
 from h5flow.data.buffer import page_cache
 from h5flow.data.storage.chunks.reader import RawChunks
 from h5flow.data.storage.chunks.writer import ChunkWriter
 from h5flow.modules import H5FlowDatasetLoopGenerator
+from support.comparing import content
 
 ROW = np.dtype([("id", "u4"), ("samples", "i2", (62,))])
 

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 import h5py
 import numpy as np
 import pytest
-from support.comparing import content
 
 from h5flow.core import H5FlowGenerator, H5FlowStage
 from h5flow.modules import H5FlowDatasetLoopGenerator
 from h5flow.runtime import batches
 from h5flow.runtime.hazards import Conflict
+from support.comparing import content
 
 SLICES, SIZE = 16, 4
 

@@ -20,7 +20,7 @@ class Modes:
         self.monkeypatch = monkeypatch
         self.runs = 0
 
-    def run(
+    def manager(
         self,
         mode: str,
         config: dict,
@@ -28,8 +28,8 @@ class Modes:
         input_filename: str | None = None,
         compression: str | None = None,
         **runtime,
-    ):
-        """Run in one mode; returns the manager, whose output is in `path`, and whose instances are still there."""
+    ) -> H5FlowManager:
+        """A manager of one mode."""
         module = ModuleType("components")
         for made in classes:
             setattr(module, made.__name__, made)
@@ -45,6 +45,11 @@ class Modes:
         path = self.folder / f"{mode}-{self.runs}.h5"
         manager = H5FlowManager(sections, str(path), input_filename, compression=compression, mpi=False)
         manager.path = path
+        return manager
+
+    def run(self, mode: str, config: dict, classes: list[type], input_filename: str | None = None, **options):
+        """Run in one mode; returns the manager, whose output is in `path`, and whose instances are still there."""
+        manager = self.manager(mode, config, classes, input_filename, **options)
         try:
             manager.init()
             manager.run()

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from support.logs_of_runs import ROWS, made, parsed
 
 MODES = pytest.mark.parametrize("mode", ["pipelined", "sequential"])

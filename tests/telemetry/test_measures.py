@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from support.logs_of_runs import ROWS, made
 
 MODES = pytest.mark.parametrize("mode", ["pipelined", "sequential"])

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from support.logs_of_runs import ROWS
 
 pytest.importorskip("prometheus_client", reason="NO METRICS: prometheus_client isn't installed")

@@ -8,9 +8,9 @@ import signal
 from collections import defaultdict
 
 import pytest
-from support.logs_of_runs import ROWS
 
 from h5flow.telemetry.trace import Trace, clocks_apart, merge, part_of
+from support.logs_of_runs import ROWS
 
 ARGUMENTS = ("workflow.yaml", "-o", "out.h5", "--trace", "t.json")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from h5flow.data.access.observed_dataset import ObservedDataset
 from h5flow.data.access.used_file import UsedFile
 from h5flow.data.references.reference import Reference
 from h5flow.data.rows.casting import Unfit, as_values, check_fields, fit, mismatch
-from h5flow.errors import DataMismatch
+from h5flow.errors import DataMismatch, FileError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -80,3 +81,24 @@ def append_references(context: FileContext, reference: Reference, pairs: Array) 
     if len(pairs) or context.ranks.several:  # with other ranks, who has none takes part as well
         observer.before_append(reference.pairs.resource)
     context.ranks.append_references(reference, pairs)
+
+
+def checked_row_shape(name: str, shape: Any) -> tuple[int, ...]:
+    """Return the shape of a row, which may be given as a number. Raises `DataMismatch`."""
+    try:
+        lengths = tuple(operator.index(length) for length in (shape if np.ndim(shape) else (shape,)))
+    except TypeError:
+        lengths = (-1,)
+    if any(length < 0 for length in lengths):
+        raise DataMismatch(f"dataset '{name}': the shape of a row is a number or numbers, from 0 on, not {shape!r}")
+    return lengths
+
+
+def check_growable(dataset: ObservedDataset, more: int) -> None:
+    """Raise an error if a dataset can't get so many rows more."""
+    stored = dataset.rows.stored
+    if more > 0 and stored.elsewhere:
+        raise FileError(f"{stored.elsewhere}, where it can't grow; write to a dataset of the run's own")
+    if more > 0 and not stored.growable:
+        now = dataset.rows.length
+        raise DataMismatch(f"dataset '{dataset.name}' has a fixed size of {now} rows and can't grow to {now + more}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 import h5py
 import numpy as np
@@ -52,6 +52,46 @@ class RowSource(Protocol):
     def take(self, rows: Indices) -> Array:
         """The given rows: ascending, without repeats; cut at the end."""
         ...
+
+
+@overload
+def dereference(
+    sel: Any,
+    ref: Any,
+    data: Any = None,
+    region: Any = None,
+    mask: npt.ArrayLike | None = None,
+    ref_direction: tuple[int, int] = (0, 1),
+    indices_only: bool = False,
+    as_masked: Literal[True] = True,
+) -> Masked: ...
+
+
+@overload
+def dereference(
+    sel: Any,
+    ref: Any,
+    data: Any = None,
+    region: Any = None,
+    mask: npt.ArrayLike | None = None,
+    ref_direction: tuple[int, int] = (0, 1),
+    indices_only: bool = False,
+    *,
+    as_masked: Literal[False],
+) -> list[Array]: ...
+
+
+@overload
+def dereference(
+    sel: Any,
+    ref: Any,
+    data: Any = None,
+    region: Any = None,
+    mask: npt.ArrayLike | None = None,
+    ref_direction: tuple[int, int] = (0, 1),
+    indices_only: bool = False,
+    as_masked: bool = True,
+) -> Masked | list[Array]: ...
 
 
 def dereference(

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5a, h5d, h5g, h5o, h5s, h5t
-from support.kinds_of_files import FILES, OTHER, READABLE, make, objects_of, same
 
 from h5flow.data.storage.skeleton import copy_structure, new_likeness
+from support.kinds_of_files import FILES, OTHER, READABLE, make, objects_of, same
 
 NAMED = np.dtype([("name", h5py.string_dtype()), ("leads_to", h5py.ref_dtype), ("number", "i4")])
 
