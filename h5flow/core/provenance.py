@@ -6,7 +6,6 @@ its own along. Its attributes tell of the job, those of its groups `workflow_1`,
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import yaml
 
 from h5flow._version import __version__
+from h5flow.core.digest import sha256
 from h5flow.telemetry.encoding import encodable
 from h5flow.workflow import WorkflowConfig
 
@@ -133,7 +133,7 @@ class Provenance:
             self._workflow,
             name=encodable(config.name),
             text=text,
-            sha256=hashlib.sha256(text.encode()).hexdigest(),
+            sha256=sha256(text.encode()).hexdigest(),
             components=_json(components),
             storage=kind,
             status=RUNNING,

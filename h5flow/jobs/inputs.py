@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -91,6 +90,8 @@ def _check_one_for_each(made: list[Task], pattern: str) -> None:
 
 
 def _is_pattern(name: str) -> bool:
+    import glob
+
     return glob.has_magic(name) and not Path(name).exists()
 
 
@@ -99,6 +100,8 @@ def _expanded(names: Sequence[str]) -> list[str]:
     files: dict[str, str] = {}
     for name in names:
         if _is_pattern(name):
+            import glob
+
             matching = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
             found = sorted(path for path in matching if Path(path).is_file())
             if not found:

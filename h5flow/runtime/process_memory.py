@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import resource
 import sys
 
 # malloc.h of glibc.
@@ -13,6 +12,8 @@ _M_ARENA_MAX = -8
 
 def peak_memory() -> int:
     """The most that the process has taken up to now, in bytes."""
+    import resource
+
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

@@ -360,14 +360,14 @@ class Tracer:
 
 def _range(rows: Rows) -> Rows:
     """The range that rows in any order lie in."""
-    return (int(rows.min()), int(rows.max()) + 1) if isinstance(rows, np.ndarray) else rows
+    return (int(rows.min()), int(rows.max()) + 1) if isinstance(rows, np.ndarray) and len(rows) else rows
 
 
 def _extent(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
     """Rows in any order as hazards know them; of very many only the range, which is quicker found."""
     if len(rows) > _FEW:
         return _range(rows)
-    if bool((rows[1:] > rows[:-1]).all()):
+    if len(rows) and bool((rows[1:] > rows[:-1]).all()):
         # As nearly all rows come, mostly one after the other.
         first, last = int(rows[0]), int(rows[-1])
         return (first, last + 1) if last - first + 1 == len(rows) else rows.copy()
