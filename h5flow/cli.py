@@ -313,11 +313,11 @@ def _run_many(
     terminal: Terminal,
 ) -> int:
     """Run the workflows on each of several inputs; returns the exit code."""
-    from h5flow.jobs.farm import Orders, run_farm
+    from h5flow.jobs.farm import FarmOptions, run_farm
 
     if options.trace is not None:
         raise UsageError("--trace is for a single input")
-    orders = Orders(
+    farm = FarmOptions(
         start=start,
         end=end,
         drop=options.drop,
@@ -332,7 +332,7 @@ def _run_many(
         quiet=options.quiet,
         log_dir=options.log_dir,
     )
-    return run_farm(configs, inputs, output, orders, terminal)
+    return run_farm(configs, inputs, output, farm, terminal)
 
 
 def _failed(error: BaseException, verbose: int, terminal: Terminal) -> int:

@@ -9,16 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from h5flow import mpi
 from h5flow.core.classes import with_found_classes
 from h5flow.errors import DiscoveryError, H5FlowError, UsageError
+from h5flow.jobs.farm_report import FarmReport, FileOutcome, Stop
 from h5flow.jobs.file_log import FileLog
-from h5flow.jobs.inputs import Task, tasks_of
+from h5flow.jobs.inputs import FileJob, file_jobs_of
 from h5flow.jobs.job import launched, run_workflows
-from h5flow.jobs.outcomes import Ledger, Outcome, Stop
 from h5flow.jobs.rank_queue import Dealer, Group, RankQueue
 from h5flow.ranks import leaving
 from h5flow.ranks.leaving import OtherRankFailed
@@ -44,8 +45,7 @@ class GroupFailed(H5FlowError):
     """A file has failed that several ranks work on together, and some of them can't give it up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class FarmOptions(msgspec.Struct, frozen=True):
     """How each file is run, and what a failure means for the others."""
 
     start: int | None = None
@@ -64,46 +64,55 @@ class Orders:
     log_dir: str | None = None
 
 
+class _Farm(msgspec.Struct, frozen=True):
+    """Workflows, with their classes found, and the files on which they are run."""
+
+    configs: Sequence[WorkflowConfig]
+    jobs: Sequence[FileJob]
+    options: FarmOptions
+    overwrite: bool
+
+
 def run_farm(
-    configs: Sequence[WorkflowConfig], inputs: Sequence[str], output: str, orders: Orders, terminal: Terminal
+    configs: Sequence[WorkflowConfig], inputs: Sequence[str], output: str, options: FarmOptions, terminal: Terminal
 ) -> int:
     """Run checked workflows on each of several inputs; returns the exit code, the same on all ranks.
 
-    Inputs are names and patterns, `output` has placeholders; see `tasks_of`. Outputs that are there already are
+    Inputs are names and patterns, `output` has placeholders; see `file_jobs_of`. Outputs that are there already are
     skipped, unless `overwrite` says otherwise. All that can be wrong with classes and names is found before the
     first file is begun. The file that failed is named on the terminal by rank 0, and the others go on; where ranks that
     work on it together can't give it up, `GroupFailed` is raised. 128 more than a signal is the exit code when that has
     stopped the files in work.
     """
-    overwrite = orders.overwrite or configs[0].run.overwrite
+    overwrite = options.overwrite or configs[0].run.overwrite
 
-    def plan() -> tuple[list[Task], list[int]]:
-        check_rows(configs, orders.start, orders.end)
-        tasks = tasks_of(inputs, output)
+    def plan() -> tuple[list[FileJob], list[int]]:
+        check_rows(configs, options.start, options.end)
+        jobs = file_jobs_of(inputs, output)
         for config in configs:
             with_found_classes(config)
-        to_do = [number for number, task in enumerate(tasks) if overwrite or not task.is_done]
+        to_do = [number for number, job in enumerate(jobs) if overwrite or not job.is_done]
         # One that has ended the job would do so again, each time before others are reached.
-        return tasks, sorted(to_do, key=lambda number: tasks[number].was_begun)
+        return jobs, sorted(to_do, key=lambda number: jobs[number].was_begun)
 
     if mpi.launched_ranks() == 1:
-        _check_groups(1, orders.ranks_per_file)
-        tasks, to_do = plan()
-        found = [with_found_classes(config) for config in configs]
-        ledger = Ledger(tasks, to_do, terminal.say, fail_fast=orders.fail_fast, quiet=orders.quiet)
-        dealer = Dealer(to_do, ledger.receive)
+        _check_groups(1, options.ranks_per_file)
+        jobs, to_do = plan()
+        farm = _Farm([with_found_classes(config) for config in configs], jobs, options, overwrite)
+        report = FarmReport(jobs, to_do, terminal.say, fail_fast=options.fail_fast, quiet=options.quiet)
+        dealer = Dealer(to_do, report.receive)
         with _Signals().caught() as signals:
-            _Worker(found, tasks, orders, overwrite, signals, dealer.take, terminal).work()
-        return _ended(ledger)
+            _Worker(farm, signals, dealer.take, terminal).work()
+        return _ended(report)
     # From here on a rank that left because of a signal would keep the others waiting.
     with _Signals().caught() as signals:
-        world = launched(orders.nompi)
+        world = launched(options.nompi)
         assert world is not None
-        _check_groups(world.Get_size(), orders.ranks_per_file)
-        tasks, to_do = _planned_together(world, configs, plan)
+        _check_groups(world.Get_size(), options.ranks_per_file)
+        jobs, to_do = _planned_together(world, configs, plan)
         try:
-            found = [with_found_classes(config) for config in configs]
-            return _work_with_others(world, found, tasks, to_do, orders, overwrite, signals, terminal)
+            farm = _Farm([with_found_classes(config) for config in configs], jobs, options, overwrite)
+            return _work_with_others(world, farm, to_do, signals, terminal)
         except Stopped:
             raise
         except BaseException:
@@ -122,11 +131,11 @@ def _check_groups(size: int, of: int) -> None:
 
 
 def _planned_together(
-    world: Intracomm, configs: Sequence[WorkflowConfig], plan: Callable[[], tuple[list[Task], list[int]]]
-) -> tuple[list[Task], list[int]]:
+    world: Intracomm, configs: Sequence[WorkflowConfig], plan: Callable[[], tuple[list[FileJob], list[int]]]
+) -> tuple[list[FileJob], list[int]]:
     """What rank 0 has planned; a mistake of the user's is raised on all ranks, which then end in order."""
 
-    def plan_or_mistake() -> tuple[list[Task], list[int]] | UsageError | DiscoveryError:
+    def plan_or_mistake() -> tuple[list[FileJob], list[int]] | UsageError | DiscoveryError:
         try:
             return plan()
         except (UsageError, DiscoveryError) as mistake:
@@ -141,39 +150,33 @@ def _planned_together(
 
 
 def _work_with_others(
-    world: Intracomm,
-    configs: Sequence[WorkflowConfig],
-    tasks: Sequence[Task],
-    to_do: Sequence[int],
-    orders: Orders,
-    overwrite: bool,
-    signals: _Signals,
-    terminal: Terminal,
+    world: Intracomm, farm: _Farm, to_do: Sequence[int], signals: _Signals, terminal: Terminal
 ) -> int:
     """Run files as one of several ranks, until all of them have no more; returns the exit code."""
     from mpi4py import MPI
 
-    ledger = Ledger(tasks, to_do, terminal.say, fail_fast=orders.fail_fast, quiet=orders.quiet)
+    options = farm.options
+    report = FarmReport(farm.jobs, to_do, terminal.say, fail_fast=options.fail_fast, quiet=options.quiet)
     rank = world.Get_rank()
-    queue = RankQueue[Outcome | Stop](world.Dup(), Dealer(to_do, ledger.receive) if rank == 0 else None)
-    if orders.ranks_per_file == 1:
+    queue = RankQueue[FileOutcome | Stop](world.Dup(), Dealer(to_do, report.receive) if rank == 0 else None)
+    if options.ranks_per_file == 1:
         named = f" (on rank {rank})"
-        _Worker(configs, tasks, orders, overwrite, signals, queue.take, terminal, MPI.COMM_SELF, named).work()
+        _Worker(farm, signals, queue.take, terminal, MPI.COMM_SELF, named).work()
     else:
-        first = rank - rank % orders.ranks_per_file
+        first = rank - rank % options.ranks_per_file
         comm = MPI.Intracomm(world.Split(first))
         group = Group(comm.Dup())
-        named = f" (on ranks {first} to {first + orders.ranks_per_file - 1})"
-        _Worker(configs, tasks, orders, overwrite, signals, queue.take, terminal, comm, named, group).work()
-    return queue.leave(lambda: _ended(ledger))
+        named = f" (on ranks {first} to {first + options.ranks_per_file - 1})"
+        _Worker(farm, signals, queue.take, terminal, comm, named, group).work()
+    return queue.leave(lambda: _ended(report))
 
 
-def _ended(ledger: Ledger) -> int:
+def _ended(report: FarmReport) -> int:
     """Tell how it went; the exit code."""
-    ledger.tell()
-    if ledger.signal is not None:
-        return 128 + ledger.signal
-    return 1 if ledger.have_failed else 0
+    report.tell()
+    if report.signal is not None:
+        return 128 + report.signal
+    return 1 if report.have_failed else 0
 
 
 class _Signals:
@@ -251,18 +254,15 @@ class _Worker:
 
     def __init__(
         self,
-        configs: Sequence[WorkflowConfig],
-        tasks: Sequence[Task],
-        orders: Orders,
-        overwrite: bool,
+        farm: _Farm,
         signals: _Signals,
-        take: Callable[[Outcome | Stop | None], int | None],
+        take: Callable[[FileOutcome | Stop | None], int | None],
         terminal: Terminal,
         comm: Intracomm | None = None,
         named: str = "",
         group: Group | None = None,
     ) -> None:
-        self._configs, self._tasks, self._orders, self._overwrite = configs, tasks, orders, overwrite
+        self._farm = farm
         self._signals = signals
         self._take = take
         self._terminal = terminal
@@ -274,7 +274,7 @@ class _Worker:
         while (number := self._next(result)) is not None:
             result = self._run(number)
 
-    def _next(self, result: Outcome | None) -> int | None:
+    def _next(self, result: FileOutcome | None) -> int | None:
         """The next file, which is ready to be begun."""
         if self._group is None:
             return self._taken(result, self._signals.noted)
@@ -283,72 +283,72 @@ class _Worker:
             return self._group.told()
         if result is not None and result.signal is not None and noted:
             # Ranks that were stopped by another one don't know by which signal.
-            result = replace(result, signal=min(noted))
+            result = msgspec.structs.replace(result, signal=min(noted))
         return self._group.told(self._taken(result, noted[0] if noted else None))
 
-    def _taken(self, result: Outcome | None, noted: int | None) -> int | None:
+    def _taken(self, result: FileOutcome | None, noted: int | None) -> int | None:
         if noted is not None:
             self._take(result)
             return self._take(Stop(noted))
         while (number := self._take(result)) is not None:
             try:
-                FileLog.begin(self._tasks[number].log)
+                FileLog.begin(self._farm.jobs[number].log)
             except OSError as error:
-                result = Outcome(number, "failed", f"{self._tasks[number].log}: {error.strerror}")
+                result = FileOutcome(number, "failed", f"{self._farm.jobs[number].log}: {error.strerror}")
             else:
                 return number
         return None
 
-    def _run(self, number: int) -> Outcome:
+    def _run(self, number: int) -> FileOutcome:
         """Run the workflows on a file; whatever goes wrong is its own affair."""
-        task = self._tasks[number]
+        job = self._farm.jobs[number]
         started = time.perf_counter()
-        with FileLog(task.log, self._terminal, self._orders.level, self._orders.verbose) as log:
+        with FileLog(job.log, self._terminal, self._farm.options.level, self._farm.options.verbose) as log:
             try:
                 with self._signals.raised() if self._group is None else self._signals.handed_on():
-                    counts = self._job(task)
+                    counts = self._job(job)
             except Stopped as stopped:
                 if stopped.at_once:
                     raise
                 if self._group is not None and not stopped.progress:
                     # Others of the group are elsewhere and may wait for this one.
                     raise Stopped(stopped.signal, at_once=True) from stopped
-                outcome = Outcome(number, "stopped", f"{stopped}{self._named}", stopped.signal)
+                outcome = FileOutcome(number, "stopped", f"{stopped}{self._named}", stopped.signal)
             except BaseException as error:  # noqa: BLE001 - users' modules may raise anything
                 why = line(error)
                 if not isinstance(error, OtherRankFailed):
                     log.write(traceback_of(error))
                 if self._group is not None:
-                    why = self._given_up(self._group, task, error)
-                outcome = Outcome(number, "failed", f"{why}{self._named}")
+                    why = self._given_up(self._group, job, error)
+                outcome = FileOutcome(number, "failed", f"{why}{self._named}")
             else:
                 slices, rows = sum(done.slices for done in counts), sum(done.rows for done in counts)
                 seconds = time.perf_counter() - started
                 text = f"{slices:,} slices, {rows:,} rows in {seconds:.1f} s{self._named}"
-                outcome = Outcome(number, "done", text)
+                outcome = FileOutcome(number, "done", text)
             if self._group is None or self._group.leads:
                 failed = "failed: " if outcome.kind == "failed" else ""
-                log.write(f"{task.output}: {failed}{outcome.text}")
+                log.write(f"{job.output}: {failed}{outcome.text}")
         return outcome
 
-    def _job(self, task: Task) -> list[Done]:
-        orders = self._orders
+    def _job(self, job: FileJob) -> list[Done]:
+        options = self._farm.options
         return run_workflows(
-            self._configs,
-            task.output,
-            task.input,
-            orders.start,
-            orders.end,
-            drop=orders.drop,
-            compression=orders.compression,
-            nompi=orders.nompi,
-            overwrite=self._overwrite,
-            in_place=orders.in_place,
+            self._farm.configs,
+            job.output,
+            job.input,
+            options.start,
+            options.end,
+            drop=options.drop,
+            compression=options.compression,
+            nompi=options.nompi,
+            overwrite=self._farm.overwrite,
+            in_place=options.in_place,
             comm=self._comm,
-            log_dir=orders.log_dir,
+            log_dir=options.log_dir,
         )
 
-    def _given_up(self, group: Group, task: Task, error: BaseException) -> str:
+    def _given_up(self, group: Group, job: FileJob, error: BaseException) -> str:
         """Why a file has failed, when all ranks of the group have let go of it. Raises `GroupFailed` if they can't."""
         alone = None if isinstance(error, OtherRankFailed | mpi.OnFirstRank) else line(error)
         leaving.tell(line(error))
@@ -357,8 +357,8 @@ class _Worker:
             if not group.leads:
                 time.sleep(_LET_FIRST_RANK_SPEAK)
             raise GroupFailed(
-                f"{task.input}: {line(error)}{self._named}. Not all of these ranks could give the file up, so all of"
-                f" the job ends; traceback in '{task.log}'. The same command goes on with the files that are missing"
+                f"{job.input}: {line(error)}{self._named}. Not all of these ranks could give the file up, so all of"
+                f" the job ends; traceback in '{job.log}'. The same command goes on with the files that are missing"
             ) from error
         mpi.parted()
         self._comm = group.another_comm()

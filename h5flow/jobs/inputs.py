@@ -21,7 +21,7 @@ _KNOWN = ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
 _IN_BRACES = r"\{([^{}]*)\}"
 
 
-class Task(msgspec.Struct, frozen=True):
+class FileJob(msgspec.Struct, frozen=True):
     """An input and the output that is made of it."""
 
     input: str
@@ -53,7 +53,7 @@ def has_placeholder(output: str) -> bool:
     return any(name in _PLACEHOLDERS for name in re.findall(_IN_BRACES, output))
 
 
-def tasks_of(inputs: Sequence[str], output: str) -> list[Task]:
+def file_jobs_of(inputs: Sequence[str], output: str) -> list[FileJob]:
     """Inputs by name or pattern, each with its output, in the order in which they are given.
 
     Of files that are themselves made of others, as when outputs lie beside inputs and a pattern finds both, there
@@ -62,29 +62,29 @@ def tasks_of(inputs: Sequence[str], output: str) -> list[Task]:
     files = _expanded(inputs)
     if not files:
         raise UsageError(f"output '{output}' is named for an input, but there is none: give -i IN.h5")
-    made = [Task(file, _filled(output, file)) for file in files]
+    made = [FileJob(file, _filled(output, file)) for file in files]
     if len(files) > 1 and not has_placeholder(output):
         raise UsageError(
             f"{len(files)} inputs, but one output '{output}': put {_KNOWN} of the input in its name,"
             " as in 'reco/{stem}.h5'"
         )
-    for task in made:
-        if os.path.abspath(task.output) == os.path.abspath(task.input):  # noqa: PTH100 - links stay as they are
-            raise UsageError(f"input '{task.input}' would be its own output: choose another than '{output}'")
-    produced = {os.path.abspath(task.output + end) for task in made for end in ("", ".partial", ".log")}  # noqa: PTH100
-    made = [task for task in made if os.path.abspath(task.input) not in produced]  # noqa: PTH100
+    for job in made:
+        if os.path.abspath(job.output) == os.path.abspath(job.input):  # noqa: PTH100 - links stay as they are
+            raise UsageError(f"input '{job.input}' would be its own output: choose another than '{output}'")
+    produced = {os.path.abspath(job.output + end) for job in made for end in ("", ".partial", ".log")}  # noqa: PTH100
+    made = [job for job in made if os.path.abspath(job.input) not in produced]  # noqa: PTH100
     _check_one_for_each(made, output)
     return made
 
 
-def _check_one_for_each(made: list[Task], pattern: str) -> None:
+def _check_one_for_each(made: list[FileJob], pattern: str) -> None:
     """Raise `UsageError` for two inputs that would have the same output."""
-    found: dict[str, Task] = {}
-    for task in made:
-        other = found.setdefault(os.path.realpath(task.output), task)
-        if other is not task:
+    found: dict[str, FileJob] = {}
+    for job in made:
+        other = found.setdefault(os.path.realpath(job.output), job)
+        if other is not job:
             raise UsageError(
-                f"inputs '{other.input}' and '{task.input}' would both give '{task.output}': put more of"
+                f"inputs '{other.input}' and '{job.input}' would both give '{job.output}': put more of"
                 f" {_KNOWN} in '{pattern}'"
             )
 

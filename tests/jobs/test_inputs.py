@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from h5flow.errors import UsageError
-from h5flow.jobs.inputs import Task, are_several, tasks_of
+from h5flow.jobs.inputs import FileJob, are_several, file_jobs_of
 
 
 class TestNames:
@@ -23,8 +23,8 @@ class TestNames:
         Path("raw/folder.h5").mkdir()
 
     def test_patterns_and_names_each_file_once(self):
-        found = tasks_of(["more/a.h5", "raw/[ab].h5", "raw/*.h5"], "{parent}/{stem}-of-{name}")
-        assert [(task.input, task.output) for task in found] == [
+        found = file_jobs_of(["more/a.h5", "raw/[ab].h5", "raw/*.h5"], "{parent}/{stem}-of-{name}")
+        assert [(job.input, job.output) for job in found] == [
             ("more/a.h5", "more/a-of-a.h5"),
             ("raw/a.h5", "raw/a-of-a.h5"),
             ("raw/b.h5", "raw/b-of-b.h5"),
@@ -32,16 +32,16 @@ class TestNames:
         ]
 
     def test_a_file_is_meant_by_its_name_though_it_looks_like_a_pattern(self):
-        assert tasks_of(["raw/x[1].h5"], "o/{stem}.h5") == [Task("raw/x[1].h5", "o/x[1].h5")]
+        assert file_jobs_of(["raw/x[1].h5"], "o/{stem}.h5") == [FileJob("raw/x[1].h5", "o/x[1].h5")]
         assert not are_several(["raw/x[1].h5"], "out.h5")
 
     def test_outputs_beside_inputs_are_no_inputs_the_next_time(self):
-        first = tasks_of(["raw/*.h5"], "{parent}/{stem}_reco.h5")
-        for task in first:
+        first = file_jobs_of(["raw/*.h5"], "{parent}/{stem}_reco.h5")
+        for job in first:
             for end in ("", ".log", ".partial"):
-                Path(task.output + end).touch()
-        assert tasks_of(["raw/*.h5"], "{parent}/{stem}_reco.h5") == first
-        assert [task.is_done for task in first] == [True] * 3
+                Path(job.output + end).touch()
+        assert file_jobs_of(["raw/*.h5"], "{parent}/{stem}_reco.h5") == first
+        assert [job.is_done for job in first] == [True] * 3
 
     @pytest.mark.parametrize(
         ("inputs", "output", "several"),
@@ -72,4 +72,4 @@ class TestNames:
     )
     def test_what_is_wrong(self, inputs, output, says):
         with pytest.raises(UsageError, match=re.escape(says)):
-            tasks_of(inputs, output)
+            file_jobs_of(inputs, output)
