@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="h5flow-async check",
         description="Check workflow files, the classes that they name, that the input has what they require, and that"
-        " its references lead somewhere. Components are made and their init is called, on a likeness of the input"
+        " its references lead somewhere. Components are made and their init is called, on a skeleton of the input"
         " without rows; nothing is written. Exit code 2 if anything is wrong, each on a line with its place.",
     )
     result.add_argument("workflows", nargs="+", metavar="WORKFLOW.yaml", help="workflow files, in order")

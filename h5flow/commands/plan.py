@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="h5flow-async plan",
         description="Show what would run: components, actors and queues, when each requirement is loaded and why, who"
-        " waits for whom. Components are made and their init is called, on a likeness of the input without rows;"
+        " waits for whom. Components are made and their init is called, on a skeleton of the input without rows;"
         " nothing is written.",
     )
     result.add_argument("workflows", nargs="+", metavar="WORKFLOW.yaml", help="workflow files, in order")

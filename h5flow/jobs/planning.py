@@ -1,6 +1,6 @@
 """What a job would do, found out without doing it.
 
-Components are made, and their `init` is called, on a likeness of the input that has no rows, in a folder of its own.
+Components are made, and their `init` is called, on a skeleton of the input that has no rows, in a folder of its own.
 So it is seen which datasets and references each of them makes; what it writes besides is only known when it runs.
 """
 
@@ -27,7 +27,7 @@ from h5flow.data.inspection.facts import FileFacts, inspected
 from h5flow.data.layout import is_reference, normalise
 from h5flow.data.storage.choice import compressed_dataset, why_not_parallel
 from h5flow.data.storage.opening import open_file
-from h5flow.data.storage.skeleton import new_likeness
+from h5flow.data.storage.skeleton import new_skeleton
 from h5flow.errors import NotInFile
 from h5flow.modules.dataset_loop_generator import H5FlowDatasetLoopGenerator
 from h5flow.runtime.failure import Where
@@ -110,12 +110,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     workflows: tuple[PlannedWorkflow, ...]
 
 
-class _Likeness(OutputFile):
-    """An output that begins as a likeness of its source."""
+class _Skeleton(OutputFile):
+    """An output that begins as a skeleton of its source."""
 
     def _start_with_copy_of(self, source: Path) -> None:
         with open_file(str(source), "r", role="input", locking=False) as file:
-            new_likeness(self.working, file).close()
+            new_skeleton(self.working, file).close()
 
 
 def plan(
@@ -130,7 +130,7 @@ def plan(
     planned = []
     with tempfile.TemporaryDirectory(prefix="h5flow-plan-") as folder:
         # Components look at the name that the output will have.
-        output = _Likeness(str(Path(folder, Path(output_filename or "output.h5").name)))
+        output = _Skeleton(str(Path(folder, Path(output_filename or "output.h5").name)))
         facts = _facts(input_filename)
         source = input_filename
         for config in configs:

@@ -144,8 +144,8 @@ class SingleWriterRanks:
         if self.rank == 0:
             return SerialStorage(path, mode)
         original, self._original = self._original, None
-        likeness = path if path == self.file.path and Path(path).exists() else None
-        return RemoteStorage(path, self.coordination.owner, likeness, original)
+        skeleton = path if path == self.file.path and Path(path).exists() else None
+        return RemoteStorage(path, self.coordination.owner, skeleton, original)
 
     def wait(self) -> None:
         """Wait until all ranks are here, without burning a core."""

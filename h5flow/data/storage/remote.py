@@ -1,6 +1,6 @@
 """Storage for a rank that doesn't own the file: the rows are with rank 0, everything else is here in memory.
 
-Groups, attributes and datasets without their rows are a likeness of the file, in an HDF5 file in memory; what changes
+Groups, attributes and datasets without their rows are a skeleton of the file, in an HDF5 file in memory; what changes
 them happens on all ranks alike. Rows are sent to rank 0 and fetched from there, except those of the file that the
 output began as, which nobody changes and each rank reads by itself.
 """
@@ -20,7 +20,7 @@ from h5flow.data.storage.base import Array
 from h5flow.data.storage.object_references import leading_to, portable, unpacked
 from h5flow.data.storage.opening import open_file
 from h5flow.data.storage.serial import SerialDataset, SerialStorage
-from h5flow.data.storage.skeleton import new_likeness
+from h5flow.data.storage.skeleton import new_skeleton
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -130,9 +130,9 @@ def _messages(values: Array) -> Any:
 
 
 class RemoteStorage(SerialStorage):
-    """A file that another rank owns. `likeness` is a file of the same structure, `original` one of the same rows."""
+    """A file that another rank owns. `skeleton` is a file of the same structure, `original` one of the same rows."""
 
-    def __init__(self, path: str, link: Link, likeness: str | None, original: str | None) -> None:
+    def __init__(self, path: str, link: Link, skeleton: str | None, original: str | None) -> None:
         self.path = path
         self._writable = True
         self._link = link
@@ -140,8 +140,8 @@ class RemoteStorage(SerialStorage):
         # In the folder of the file, from where its links to other files lead on.
         name = str(Path(path).with_name(f"h5flow-{uuid.uuid4().hex}"))
         with contextlib.ExitStack() as opened:
-            source = None if likeness is None else opened.enter_context(open_file(likeness, "r", locking=False))
-            self.file = new_likeness(name, source, driver="core", backing_store=False)
+            source = None if skeleton is None else opened.enter_context(open_file(skeleton, "r", locking=False))
+            self.file = new_skeleton(name, source, driver="core", backing_store=False)
         if original is not None:
             self._original = SerialStorage(original, "r", locking=False)
 

@@ -1,7 +1,7 @@
-"""The likeness of a file: groups, attributes and datasets as they are, but for the rows.
+"""The skeleton of a file: groups, attributes and datasets as they are, but for the rows.
 
-Where rows were, there is nothing, which reads as the fill value; so a likeness is small, and made quickly. What h5py
-can't read of a file stands in its likeness as a dataset without anything, and only who uses it finds out.
+Where rows were, there is nothing, which reads as the fill value; so a skeleton is small, and made quickly. What h5py
+can't read of a file stands in its skeleton as a dataset without anything, and only who uses it finds out.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from h5flow.data.storage.opening import FORMAT, UNREADABLE
 
 _log = logging.getLogger(__name__)
 
-#: That of a likeness, which takes types of any format, since nobody else reads it.
+#: That of a skeleton, which takes types of any format, since nobody else reads it.
 LIKENESS_FORMAT = (FORMAT[0], "latest")
 
 
-def new_likeness(path: str, source: h5py.File | None, **options: Any) -> h5py.File:
-    """A new file that is a likeness of another one, or has nothing in it. Options are those of `h5py.File`."""
+def new_skeleton(path: str, source: h5py.File | None, **options: Any) -> h5py.File:
+    """A new file that is a skeleton of another one, or has nothing in it. Options are those of `h5py.File`."""
     root = None if source is None else source["/"].id.get_create_plist()
     ordered = root is not None and bool(root.get_link_creation_order())
     file = h5py.File(path, "w", libver=LIKENESS_FORMAT, track_order=ordered, **options)
@@ -34,15 +34,15 @@ def new_likeness(path: str, source: h5py.File | None, **options: Any) -> h5py.Fi
 
 
 def copy_structure(source: h5py.File, target: h5py.File) -> None:
-    """Make an empty file a likeness of another one."""
-    likeness = _Likeness(source, target)
-    likeness.add("/", source["/"].id, target["/"].id)
-    likeness.copy_members(source["/"].id, target["/"].id)
+    """Make an empty file a skeleton of another one."""
+    skeleton = _Skeleton(source, target)
+    skeleton.add("/", source["/"].id, target["/"].id)
+    skeleton.copy_members(source["/"].id, target["/"].id)
     # References among attributes lead to objects, which have to be there first.
-    likeness.copy_attributes()
+    skeleton.copy_attributes()
 
 
-class _Likeness:
+class _Skeleton:
     """Objects of a file, and their likenesses."""
 
     def __init__(self, source: h5py.File, target: h5py.File) -> None:
@@ -50,9 +50,9 @@ class _Likeness:
         self._target = target
         self._made: dict[int, tuple[str, Any, Any]] = {}
 
-    def add(self, path: str, original: Any, likeness: Any) -> None:
-        """Note the likeness of an object."""
-        self._made[h5o.get_info(original).addr] = path, original, likeness
+    def add(self, path: str, original: Any, skeleton: Any) -> None:
+        """Note the skeleton of an object."""
+        self._made[h5o.get_info(original).addr] = path, original, skeleton
 
     def copy_members(self, source: h5g.GroupID, target: h5g.GroupID, above: str = "") -> None:
         """Groups, datasets and types below a group; links, and other names of what is there, are such again."""
@@ -92,18 +92,18 @@ class _Likeness:
 
     def copy_attributes(self) -> None:
         """The attributes of all objects."""
-        for path, original, likeness in self._made.values():
+        for path, original, skeleton in self._made.values():
             order = _attribute_order(original)
             for number in range(h5a.get_num_attrs(original)):
                 try:
                     attribute = h5a.open(original, index=number, index_type=order, order=h5.ITER_INC)
-                    self._copy_attribute(attribute, likeness)
+                    self._copy_attribute(attribute, skeleton)
                 except UNREADABLE as error:
                     _log.debug("attribute %d of '%s' can't be read: %s", number, path, error)
 
-    def _copy_attribute(self, attribute: h5a.AttrID, likeness: Any) -> None:
+    def _copy_attribute(self, attribute: h5a.AttrID, skeleton: Any) -> None:
         kind, space = attribute.get_type(), attribute.get_space()
-        made = h5a.create(likeness, attribute.name, kind, space)
+        made = h5a.create(skeleton, attribute.name, kind, space)
         if space.get_simple_extent_type() == h5s.NULL:
             return
         if kind.detect_class(h5t.REFERENCE):

@@ -1,4 +1,4 @@
-"""The likeness of a file: all but the rows is as it is in the file."""
+"""The skeleton of a file: all but the rows is as it is in the file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from h5py import h5a, h5d, h5g, h5o, h5s, h5t
 
-from h5flow.data.storage.skeleton import copy_structure, new_likeness
+from h5flow.data.storage.skeleton import copy_structure, new_skeleton
 from support.kinds_of_files import FILES, OTHER, READABLE, make, objects_of, same
 
 NAMED = np.dtype([("name", h5py.string_dtype()), ("leads_to", h5py.ref_dtype), ("number", "i4")])
 
 
 @pytest.fixture
-def likeness(tmp_path):
-    """What makes a file, and the likeness of it."""
+def skeleton(tmp_path):
+    """What makes a file, and the skeleton of it."""
     opened = []
 
     def made(make):
@@ -35,7 +35,7 @@ def likeness(tmp_path):
         file.close()
 
 
-def test_attributes_of_any_length(likeness):
+def test_attributes_of_any_length(skeleton):
     def make(file):
         file.attrs["text"] = "naïve"
         file.attrs["texts"] = ["a", "and another one"]
@@ -43,7 +43,7 @@ def test_attributes_of_any_length(likeness):
         file.attrs["nothing"] = h5py.Empty("f4")
 
     for _ in range(30):  # pointers taken for Python objects do harm when these are let go
-        file = likeness(make)
+        file = skeleton(make)
         attributes = file.attrs
         assert attributes["text"] == "naïve"
         assert attributes["texts"].tolist() == ["a", "and another one"]
@@ -53,7 +53,7 @@ def test_attributes_of_any_length(likeness):
         gc.collect()
 
 
-def test_references_in_attributes_lead_to_the_same(likeness):
+def test_references_in_attributes_lead_to_the_same(skeleton):
     def make(file):
         for number in range(20):
             file.create_dataset(f"table {number}", data=np.arange(1000))
@@ -66,7 +66,7 @@ def test_references_in_attributes_lead_to_the_same(likeness):
         file.attrs["region"] = table.regionref[3:5]
         del file["table 19"]
 
-    file = likeness(make)
+    file = skeleton(make)
     assert file[file.attrs["table"]].name == "/table 7"
     named = file.attrs["named"]
     assert [file[reference].name for reference in named["leads_to"]] == ["/table 3", "/table 7"]
@@ -78,13 +78,13 @@ def test_references_in_attributes_lead_to_the_same(likeness):
     assert h5py.h5r.get_region(file.attrs["region"], file.id).get_select_bounds() == ((3,), (4,))
 
 
-def test_other_names_of_what_is_there(likeness):
+def test_other_names_of_what_is_there(skeleton):
     def make(file):
         file["group/table"] = np.arange(3)
         file["group/itself"] = file["group"]
         file["table"] = file["group/table"]
 
-    file = likeness(make)
+    file = skeleton(make)
     assert file["group/itself/itself/table"] == file["table"] == file["group/table"]
 
 
@@ -92,9 +92,9 @@ def links_of(group):
     return {name: group.links.get_info(name).type for name in group}
 
 
-def compare(original, likeness):
-    """Fail where a likeness differs from its original in more than the rows."""
-    objects, others = objects_of(original), objects_of(likeness)
+def compare(original, skeleton):
+    """Fail where a skeleton differs from its original in more than the rows."""
+    objects, others = objects_of(original), objects_of(skeleton)
     assert set(objects) == set(others)
     for name, one in objects.items():
         other = others[name]
@@ -130,15 +130,15 @@ def compare(original, likeness):
                 value = original[name].attrs[key]
             except TypeError:  # of a type that h5py doesn't know
                 continue
-            assert same(value, likeness[name].attrs[key], (original, likeness)), (name, key)
+            assert same(value, skeleton[name].attrs[key], (original, skeleton)), (name, key)
 
 
 @pytest.mark.parametrize("kind", {**READABLE, **OTHER})
 def test_each_kind(tmp_path, kind):
     make(tmp_path / "in.h5", [kind])
-    with h5py.File(tmp_path / "in.h5") as original, new_likeness(str(tmp_path / "like.h5"), original) as likeness:
-        compare(original, likeness)
-        for name, found in objects_of(likeness).items():
+    with h5py.File(tmp_path / "in.h5") as original, new_skeleton(str(tmp_path / "like.h5"), original) as skeleton:
+        compare(original, skeleton)
+        for name, found in objects_of(skeleton).items():
             if isinstance(found, h5d.DatasetID) and kind in READABLE and b"target" not in name:
                 rows = h5py.Dataset(found)
                 fill = np.zeros((), rows.dtype) if rows.fillvalue is None else rows.fillvalue
@@ -153,7 +153,7 @@ def test_each_kind(tmp_path, kind):
 def test_files_of_each_format(tmp_path, options):
     make(tmp_path / "in.h5", ["attributes", "gzip", "compact", "links"], **options)
     with h5py.File(tmp_path / "in.h5") as original:
-        file = new_likeness("like.h5", original, driver="core", backing_store=False)
+        file = new_skeleton("like.h5", original, driver="core", backing_store=False)
         compare(original, file)
         file.close()
 
@@ -166,9 +166,9 @@ def test_what_can_not_be_read_is_there(tmp_path):
     content = bytearray((tmp_path / "in.h5").read_bytes())
     content[place : place + 8] = b"\xff" * 8
     (tmp_path / "in.h5").write_bytes(content)
-    with h5py.File(tmp_path / "in.h5") as original, new_likeness(str(tmp_path / "like.h5"), original) as likeness:
-        assert likeness["whole/data"].shape == (4,)
-        assert likeness["broken"].id.get_space().get_simple_extent_type() == h5s.NULL
+    with h5py.File(tmp_path / "in.h5") as original, new_skeleton(str(tmp_path / "like.h5"), original) as skeleton:
+        assert skeleton["whole/data"].shape == (4,)
+        assert skeleton["broken"].id.get_space().get_simple_extent_type() == h5s.NULL
 
 
 @pytest.mark.parametrize(
@@ -176,6 +176,6 @@ def test_what_can_not_be_read_is_there(tmp_path):
 )
 def test_files_of_h5py(path):
     with h5py.File(path) as original:
-        likeness = new_likeness("like.h5", original, driver="core", backing_store=False)
-        compare(original, likeness)
-        likeness.close()
+        skeleton = new_skeleton("like.h5", original, driver="core", backing_store=False)
+        compare(original, skeleton)
+        skeleton.close()
