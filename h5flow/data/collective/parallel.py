@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from h5flow import mpi
 from h5flow.data.buffer.paged_dataset import PagedDataset
 from h5flow.data.collective.calls import ChangeStructure, Publish, made
+from h5flow.data.collective.file_member import FileMember
 from h5flow.data.collective.single_writer import SingleWriterRanks
 from h5flow.data.file.changes import Change, CreateReference
 from h5flow.data.file.data_file import DataFile
@@ -31,82 +32,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ParallelRanks(SingleWriterRanks):
-    """The part that one rank has in a file that all of them have open."""
+class ParallelMember(FileMember):
+    """One of the ranks of a file that all of them have open; `wait` returns when all have come to it."""
 
     all_open = True
 
-    def __init__(self, comm: Intracomm, file: DataFile) -> None:
-        super().__init__(comm, file)
+    def __init__(self, file: DataFile, rank: int, wait: Callable[[], None]) -> None:
+        super().__init__(file, rank)
+        self._wait = wait
         self._storage: ParallelStorage | None = None
-        #: The datasets that have been made longer, on all ranks alike.
+        # The datasets that have been made longer, on all ranks alike.
         self._longer: set[str] = set()
-        self._alone = False
 
-    # opening and closing
+    def writes_to(self, storage: ParallelStorage | None) -> None:
+        """Say in which storage rows are, `None` when it is closed."""
+        self._storage = storage
 
-    def opened(self, original: str | None) -> Storage:
-        """The file, opened on all ranks together."""
-        if self._alone:
-            return SerialStorage(self.file.path, "r+")
-        exists = mpi.on_first_rank(self.comm, lambda: Path(self.file.path).exists())
-        self.wait()
-        self._storage = ParallelStorage(
-            self.file.path, "r+" if exists else "w", self.comm, self.coordination.owner, original
-        )
-        return self._storage
-
-    def part(self, patience: float) -> bool:
-        """Never: HDF5 closes the file with all ranks, and each of them may have left it elsewhere."""
-        return False
-
-    def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
-        """Close the file, on all ranks at once; then the first one cuts off what is too much. Collective.
-
-        It opens the file by itself for that, and for what is to be done `before` the last closing: HDF5 fails when
-        ranks together make datasets shorter (MPI_ERR_TRUNCATE in 1.10), and waits with the GIL when they delete.
-        """
-        self.fence()
-        lengths = {path: self._length(path) for path in self._longer}
-        self._longer.clear()
-        self.wait()
-        close()
-        self._storage = None
-        self.wait()
-        if self.rank == 0:
-            self._alone = True
-            for path, length in lengths.items():
-                self._cut(path, length)
-            before()
-            close()
-            self._alone = False
-        self.wait()
-
-    def _length(self, path: str) -> int:
-        rows = self.file.catalog.paged(path)
-        return 0 if rows is None else rows.length
-
-    def _cut(self, path: str, length: int) -> None:
-        rows = self.file.catalog.paged(path)
-        if rows is not None:
-            rows.stored.resize(length)
-            rows.resized()
-
-    # together
-
-    def alike(self, change: Callable[[], T]) -> T:
-        """Make a change of the structure that all ranks make by themselves. The lock is held, and let go meanwhile."""
-        result: T = self.coordination.join(ChangeStructure.RESOURCE, ChangeStructure("a change by h5py"), change)
-        return result
-
-    def _too_short(self) -> dict[str, int]:
-        return {
-            rows.path: rows.length
-            for rows in self.file.catalog.pages()
-            if isinstance(rows.stored, Together) and (rows.length > rows.stored.length or _is_dangling(rows))
-        }
-
-    # carried out
+    def longer(self) -> set[str]:
+        """The datasets that have been made longer than they need to be since this was asked last."""
+        longer, self._longer = self._longer, set()
+        return longer
 
     def concerns_all(self, closed: Round) -> bool:
         """Say whether a round is carried out by all ranks at once, which all of them find alike; the lock is held."""
@@ -131,18 +76,18 @@ class ParallelRanks(SingleWriterRanks):
                     return self._publish(closed)
             rows, _, length = self.growth(closed)
             self._make_room(rows, length)
-            return self._grow(closed)
+            return self.grow(closed)
 
     @contextmanager
     def _in_step(self) -> Iterator[None]:
         """While all ranks are here, each with its lock."""
         if self.rank == 0:
-            self.wait()
+            self._wait()
             with self.file.context.lock:
                 yield
         else:
             with self.file.context.lock:
-                self.wait()
+                self._wait()
                 yield
 
     def _change(self, closed: Round, call: ChangeStructure, own: Callable[[], Any] | None) -> Any:
@@ -190,8 +135,84 @@ class ParallelRanks(SingleWriterRanks):
         self.file.flush()
         assert self._storage is not None
         self._storage.flush()
-        self.wait()
+        self._wait()
         self.refresh({path for call in made(closed.calls) for path in call.changed})
+
+
+class ParallelRanks(SingleWriterRanks):
+    """The part that one rank has in a file that all of them have open."""
+
+    all_open = True
+
+    member: ParallelMember
+
+    def __init__(self, comm: Intracomm, file: DataFile) -> None:
+        super().__init__(comm, file)
+        self._alone = False
+
+    def _member(self) -> ParallelMember:
+        return ParallelMember(self.file, self.rank, self.wait)
+
+    # opening and closing
+
+    def opened(self, original: str | None) -> Storage:
+        """The file, opened on all ranks together."""
+        if self._alone:
+            return SerialStorage(self.file.path, "r+")
+        exists = mpi.on_first_rank(self.comm, lambda: Path(self.file.path).exists())
+        self.wait()
+        storage = ParallelStorage(self.file.path, "r+" if exists else "w", self.comm, self.coordination.owner, original)
+        self.member.writes_to(storage)
+        return storage
+
+    def part(self, patience: float) -> bool:
+        """Never: HDF5 closes the file with all ranks, and each of them may have left it elsewhere."""
+        return False
+
+    def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
+        """Close the file, on all ranks at once; then the first one cuts off what is too much. Collective.
+
+        It opens the file by itself for that, and for what is to be done `before` the last closing: HDF5 fails when
+        ranks together make datasets shorter (MPI_ERR_TRUNCATE in 1.10), and waits with the GIL when they delete.
+        """
+        self.fence()
+        lengths = {path: self._length(path) for path in self.member.longer()}
+        self.wait()
+        close()
+        self.member.writes_to(None)
+        self.wait()
+        if self.rank == 0:
+            self._alone = True
+            for path, length in lengths.items():
+                self._cut(path, length)
+            before()
+            close()
+            self._alone = False
+        self.wait()
+
+    def _length(self, path: str) -> int:
+        rows = self.file.catalog.paged(path)
+        return 0 if rows is None else rows.length
+
+    def _cut(self, path: str, length: int) -> None:
+        rows = self.file.catalog.paged(path)
+        if rows is not None:
+            rows.stored.resize(length)
+            rows.resized()
+
+    # together
+
+    def alike(self, change: Callable[[], T]) -> T:
+        """Make a change of the structure that all ranks make by themselves. The lock is held, and let go meanwhile."""
+        result: T = self.coordination.join(ChangeStructure.RESOURCE, ChangeStructure("a change by h5py"), change)
+        return result
+
+    def _too_short(self) -> dict[str, int]:
+        return {
+            rows.path: rows.length
+            for rows in self.file.catalog.pages()
+            if isinstance(rows.stored, Together) and (rows.length > rows.stored.length or _is_dangling(rows))
+        }
 
 
 def _is_dangling(rows: PagedDataset) -> bool:
