@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, actor_of, time_writing
+from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, Unmeasured, actor_of, time_writing
 from h5flow.runtime.tracing import acting_component
 from h5flow.telemetry import emit, journal_of
 from h5flow.telemetry.events import ComponentFinish, ComponentInit, WorkflowDone, WorkflowStart
@@ -36,20 +36,19 @@ class Teller:
         self._processor: float | None = None
         self._stages = [section.key for section in config.stages]
         source = config.flow.source if config.generator is None else config.generator.key
-        self.measures: Measures | None = None
+        self.measures: Measures | Unmeasured = Unmeasured()
+        number = 0
         if self._journal is not None:
-            self._journal.acting = functools.partial(acting_component, [source, *self._stages])
+            number = self._journal.begin_workflow(functools.partial(acting_component, [source, *self._stages]))
             if self._journal.measured:
                 self.measures = Measures(self._journal, self._stages)
         self.timeline: Timeline | None = None
-        if self._journal is not None and self._journal.trace is not None and self.measures is not None:
+        if self._journal is not None and self._journal.trace is not None and isinstance(self.measures, Measures):
             from h5flow.runtime.timeline import Timeline
 
-            number = self._journal.workflows
             prefix = f"{config.name}: " if number else ""
             loaders = config.runtime.loaders
             self.timeline = Timeline(self._journal.trace, self._stages, loaders, self.measures, number, prefix)
-            self._journal.workflows += 1
 
     def begin(self) -> None:
         """The workflow begins."""
@@ -67,7 +66,7 @@ class Teller:
 
     def view(self, view: H5FlowDataManager) -> H5FlowDataManager:
         """A component's view of the data manager, whose writing is measured if anything is."""
-        if self.measures is not None:
+        if isinstance(self.measures, Measures):
             time_writing(view)
         return view
 
@@ -106,21 +105,19 @@ class Teller:
         processor = time.process_time()
         loaders = self._config.runtime.loaders
         if self._journal is not None:
-            self._journal.state = lambda: msgspec.structs.replace(state(), total=total, loaders=loaders)
+            self._journal.begin_loop(lambda: msgspec.structs.replace(state(), total=total, loaders=loaders))
         if self.timeline is not None:
             self.timeline.state = state
         try:
             yield
         finally:
             self._processor = time.process_time() - processor
-            if self.measures is not None:
-                self.measures.abandon()  # nothing is in flight unless it has failed
+            self.measures.abandon()  # nothing is in flight unless it has failed
             if self.timeline is not None:
                 self.timeline.count(always=True)
             if self._journal is not None:
                 last = state()
-                self._journal.ended = {**self._journal.ended, self._config.name: last}
-                self._journal.state = None
+                self._journal.end_loop(self._config.name, last)
                 tell_queues(last)
 
     def state(self, done: Done) -> RunState:
@@ -129,9 +126,9 @@ class Teller:
             slices=done.slices,
             rows=done.rows,
             seconds=time.perf_counter() - self._began,
-            bytes=0 if self.measures is None else self.measures.bytes,
+            bytes=self.measures.bytes,
             single=True,
-            actors={} if self.measures is None else self.measures.actors,
+            actors=dict(self.measures.actors),
         )
 
     def end(self, done: Done, waited: Mapping[int, float]) -> None:

@@ -347,7 +347,7 @@ class H5FlowDataManager:
             # Only rows that are new to the component make it wait for those that append, too.
             if needed_rows(dataset_name, spec, dataset.shape[0])[1] > dataset.shape[0]:
                 dataset.before_append()
-                start, length = needed_rows(dataset_name, spec, dataset.length)
+                start, length = needed_rows(dataset_name, spec, dataset.count_rows())
                 check_growable(dataset, length - dataset.rows.length)
                 dataset.grow(start, length)
         return spec
@@ -364,14 +364,14 @@ class H5FlowDataManager:
         if isinstance(spec, slice) and spec.step in (None, 1):
             start, stop = writable_bounds(spec, dataset.shape[0])
             if spec.stop is None or stop > dataset.shape[0] or spec.stop < 0 or (spec.start or 0) < 0:
-                start, stop = writable_bounds(spec, dataset.length)
+                start, stop = writable_bounds(spec, dataset.count_rows())
             indices = None
         else:
             rows = dataset.select(spec)
             start, stop, indices = rows.start, rows.stop, rows.indices
         if indices is None and stop > start and not dataset.has(stop - 1):
             raise RowsOutOfRange(
-                f"dataset '{dataset_name}' has {dataset.length} rows, rows {start}:{stop} are not reserved"
+                f"dataset '{dataset_name}' has {dataset.count_rows()} rows, rows {start}:{stop} are not reserved"
             )
         count = stop - start if indices is None else len(indices)
         write_rows(dataset, self._keep_alive, start, count, indices, data)
@@ -445,7 +445,7 @@ class H5FlowDataManager:
                 for reference, direction in zip(references, directions, strict=True)
             ]
         if not counts_from_start(selection):
-            self._file.catalog.dataset(names[0]).length  # noqa: B018 - which rows are meant depends on it
+            self._file.catalog.dataset(names[0]).count_rows()  # which rows are meant depends on it
         return dereference_chain(
             selection,
             pairs,

@@ -28,7 +28,7 @@ def metered(journal: Journal, settings: MetricsConfig) -> Iterator[None]:
         raise UsageError("metrics need prometheus_client: pip install 'h5flow-async[metrics]'")
     from h5flow.telemetry.metrics import PERIOD, Metrics, registry_of, served, write
 
-    journal.measured = True
+    journal.measure()
     # In a farm each rank is the first one of its own job, and has a file of its own nevertheless.
     rank = mpi.launched_rank() or journal.identity.rank
     metrics = Metrics(journal, rank)
@@ -62,10 +62,10 @@ def metered(journal: Journal, settings: MetricsConfig) -> Iterator[None]:
             with Ticker(journal, [(PERIOD, lambda _state: update())]).running():
                 yield
         except BaseException:
-            metrics.failed = True
+            metrics.fail()
             raise
         finally:
-            metrics.ended = True
+            metrics.end()
             update()
 
 

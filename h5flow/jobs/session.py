@@ -68,7 +68,7 @@ def session(
             from h5flow.jobs.trace_session import drawn
 
             stack.enter_context(drawn(journal, trace, comm))
-        journal.measured = journal.measured or is_heard(SliceDone, SliceDone.LEVEL)
+        journal.measure(is_heard(SliceDone, SliceDone.LEVEL))
         if watching is not None:
             stack.enter_context(watching(journal))
         if is_heard(Progress, Progress.LEVEL):
@@ -109,7 +109,7 @@ def _log_file(path: str, level_name: str, journal: Journal) -> Iterator[None]:
     if not file.is_open:
         yield
         return
-    journal.measured = True
+    journal.measure()
     add_sink(file)
     try:
         dues = [(QUEUES, tell_queues), (0.0, lambda _: keep_records_told())]

@@ -33,17 +33,17 @@ def drawn(journal: Journal, path: str, comm: Intracomm | None) -> Iterator[None]
         trace = Trace(path, rank, zero, f"rank {rank} on {journal.identity.host}", _log.warning)
     except OSError as error:
         raise UsageError(f"trace '{path}' can't be written: {error.strerror}") from error
-    journal.trace, journal.measured = trace, True
+    journal.draw_on(trace)
     try:
         yield
     except BaseException:
-        journal.trace = None
+        journal.draw_on(None)
         trace.close()
         if size > 1:
             time.sleep(2 * FLUSH)  # what the others have gathered is in their parts then
         _merged(path, size, keep=size > 1)
         raise
-    journal.trace = None
+    journal.draw_on(None)
     trace.close()
     if comm is not None:
         comm.barrier()

@@ -99,8 +99,7 @@ class GeneratorTurns:
         """Make a slice of what the generator has returned."""
         item = Slice(self.number, checked_slice(rows, self.where))
         item.seconds = item.longest = now - started
-        if self._flight.measures is not None:
-            self._flight.measures.begin(item, started, now, self.scene)
+        self._flight.measures.begin(item, started, now, self.scene)
         tracer = self._flight.tracer
         tracer.begin(item.number, item.rows)
         if tracer.hazards.components == 1:

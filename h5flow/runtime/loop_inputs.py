@@ -11,7 +11,7 @@ from h5flow.data.file.data_file import DataFile
 from h5flow.runtime.components import Generator
 from h5flow.runtime.failure import Where
 from h5flow.runtime.loading import RequirementLoader
-from h5flow.runtime.measures import Measures
+from h5flow.runtime.measures import Measures, Unmeasured
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, Step
 
@@ -42,8 +42,8 @@ class LoopInputs(msgspec.Struct, frozen=True):
     file: DataFile
     done: Done
     randomness: Randomness
-    #: Where somebody wants to know what slices take.
-    measures: Measures | None = None
+    #: What slices take, where somebody wants to know.
+    measures: Measures | Unmeasured
 
     @property
     def source(self) -> str:

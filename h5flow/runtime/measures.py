@@ -7,8 +7,8 @@ know there are no courses, and nothing is noted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from h5flow.runtime.slice_timing import Course
 from h5flow.runtime.steps import Slice
@@ -151,6 +151,25 @@ class Measures:
                 for stint in course.stints
             },
         )
+
+
+class Unmeasured:
+    """The measures where nobody wants to know: nothing is noted."""
+
+    bytes = 0
+    actors: ClassVar[Mapping[str, ActorTotals]] = {}
+
+    def begin(self, item: Slice, began: float, made: float, maker: Scene) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+    def done(self, item: Slice) -> None:
+        """Do nothing."""
+
+    def settled(self, began: float, ended: float) -> None:
+        """Do nothing."""
 
 
 def actor_of(stage: str) -> str:

@@ -155,11 +155,11 @@ class Pipeline:
             seconds=time.perf_counter() - self._began,
             in_flight=flight.budget.in_flight + (0 if parts.in_turn is None else parts.in_turn.in_flight),
             in_flight_bytes=flight.budget.bytes,
-            bytes=0 if flight.measures is None else flight.measures.bytes,
+            bytes=flight.measures.bytes,
             reloads=self._loading.reloads,
             single=flight.single,
             alone=flight.batches.alone,
-            actors={} if flight.measures is None else flight.measures.actors,
+            actors=dict(flight.measures.actors),
             queues=tuple(_state_of(mailbox) for mailbox in parts.mailboxes),
         )
 

@@ -145,8 +145,7 @@ class Flight:
         for item in parcel:
             self.budget.leave(item.number)
             self.done.count(item.rows)
-            if self.measures is not None:
-                self.measures.done(item)
+            self.measures.done(item)
         seconds = sum(item.seconds for item in parcel)
         longest = sum(max(item.longest, item.loading / self._loaders) for item in parcel)
         # From the second slice on: the first one meets with what others don't, such as memory that is new.
@@ -189,8 +188,7 @@ class Flight:
         if self._file.has_to_settle:
             started = time.perf_counter()
             self._file.settle()
-            if self.measures is not None:
-                self.measures.settled(started, time.perf_counter())
+            self.measures.settled(started, time.perf_counter())
 
     def _admits(self) -> bool:
         return self.budget.admits() if self.fills_up else not self.budget.in_flight

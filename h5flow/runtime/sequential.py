@@ -106,8 +106,7 @@ def run_slices(inputs: LoopInputs, stop: StopRequest) -> None:
             if rows is ENDED:
                 return
             item = Slice(number, checked_slice(rows, where))
-            if measures is not None:
-                measures.begin(item, started, time.perf_counter(), asking)
+            measures.begin(item, started, time.perf_counter(), asking)
             file.ranks.passed(number, 0)
             for stage in stages:
                 now.begin((number, stage.position))
@@ -116,9 +115,8 @@ def run_slices(inputs: LoopInputs, stop: StopRequest) -> None:
             started = time.perf_counter()
             file.settle()
             inputs.done.count(item.rows)
-            if measures is not None:
-                measures.settled(started, time.perf_counter())
-                measures.done(item)
+            measures.settled(started, time.perf_counter())
+            measures.done(item)
             number += 1
 
 

@@ -79,7 +79,7 @@ class Journal:
         self.measured = False
         #: Of so many slices one is told.
         self.every = every
-        #: Where what is done is drawn, and how many workflows have been.
+        #: Where what is done is drawn, and how many workflows have begun.
         self.trace: Trace | None = None
         self.workflows = 0
         #: The state of the loop that is running, for whoever asks now and then.
@@ -91,6 +91,32 @@ class Journal:
     def forked(self) -> None:
         """Go on in a fork: it is another process, and no loop of slices is running there."""
         self.identity = self.identity._replace(pid=os.getpid())
+        self.state = None
+
+    # who wants to know what, and who is at work
+
+    def measure(self, wanted: bool = True) -> None:
+        """Have slices be measured, if somebody wants to know."""
+        self.measured = self.measured or wanted
+
+    def draw_on(self, trace: Trace | None) -> None:
+        """Have what is done be drawn on a trace, and slices measured for it; on none from now on."""
+        self.trace = trace
+        self.measure(trace is not None)
+
+    def begin_workflow(self, acting: Callable[[], Acting | None]) -> int:
+        """Have lines say who is at work in the calling thread, as `acting` finds out; returns the workflow's number."""
+        self.acting = acting
+        self.workflows += 1
+        return self.workflows - 1
+
+    def begin_loop(self, state: Callable[[], RunState]) -> None:
+        """Have whoever asks be told the state of a loop."""
+        self.state = state
+
+    def end_loop(self, workflow: str, last: RunState) -> None:
+        """Keep the last state of a loop."""
+        self.ended = {**self.ended, workflow: last}
         self.state = None
 
     def states(self) -> dict[str, RunState]:

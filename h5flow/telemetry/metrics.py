@@ -40,8 +40,16 @@ class Metrics:
         self._journal = journal
         self._rank = str(rank)
         self._started = time.time()
-        self.failed = False
-        self.ended = False
+        self._failed = False
+        self._ended = False
+
+    def fail(self) -> None:
+        """Note that the run has failed or was stopped."""
+        self._failed = True
+
+    def end(self) -> None:
+        """Note that the run is over."""
+        self._ended = True
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
@@ -52,8 +60,8 @@ class Metrics:
         info.add_metric([rank], {"run_id": who.run_id or "", "host": who.host, "size": str(who.size)})
         yield info
         for name, text, value in (
-            ("h5flow_up", "1 while the run is going on.", float(not self.ended)),
-            ("h5flow_failed", "1 when the run has failed or was stopped.", float(self.failed)),
+            ("h5flow_up", "1 while the run is going on.", float(not self._ended)),
+            ("h5flow_failed", "1 when the run has failed or was stopped.", float(self._failed)),
             ("h5flow_start_time_seconds", "When the run began, in seconds since 1970.", self._started),
             # A text file outlives a run that was killed, which can't say that it isn't up any more.
             ("h5flow_updated_time_seconds", "When these figures were read, in seconds since 1970.", time.time()),

@@ -120,7 +120,7 @@ class Terminal:
         if self.format != "json" and sys.stderr.isatty() and find_spec("rich") is not None:
             from h5flow.telemetry.live import LiveView
 
-            journal.measured = True
+            journal.measure()
             with LiveView(journal).shown():
                 yield
             return

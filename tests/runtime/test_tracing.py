@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ from h5flow.runtime.tracing import Scene, Tracer, entered
 NAMES = ["generator 'g'", "stage 'a'", "stage 'b'"]
 
 
+def tracer_of(names, *, several=False):
+    ranks = SimpleNamespace(several=several, passed=lambda number, position: None)
+    return Tracer(Hazards(names, "/raw/data"), threading.Condition(), ranks)
+
+
 @pytest.fixture
 def tracer():
-    lock = threading.RLock()
-    made = Tracer(Hazards(NAMES, "/raw/data"), lock, threading.Condition(lock))
-    made.running = True
+    made = tracer_of(NAMES)
+    made.start()
     made.begin(5, slice(50, 60))
     return made
 
@@ -67,22 +72,21 @@ def test_what_slices_in_turn_read_for_a_requirement_is_known(tracer):
     assert scene.footprint == {"/far/data", "/near/data"}
 
 
-def test_slices_of_other_ranks_are_never_in_turn_with_those_of_this_one(tracer):
-    tracer.passed = lambda _number, _position: None
+def test_slices_of_other_ranks_are_never_in_turn_with_those_of_this_one():
+    tracer = tracer_of(NAMES, several=True)
     tracer.take_turns(True)
     assert not tracer.in_turn
 
 
 @pytest.mark.parametrize(("users", "alone"), [([], True), ([1], True), ([0, 1], False)])
 def test_a_single_stage_that_nobody_shares_the_file_with_is_left_alone(users, alone):
-    lock = threading.RLock()
-    tracer = Tracer(Hazards(NAMES[:2], "/raw/data"), lock, threading.Condition(lock))
+    tracer = tracer_of(NAMES[:2])
     for position in users:
         with at(position):
             tracer.read("/raw/data", (0, 3))
     tracer.take_turns(True)
     assert not tracer.leaves_alone  # what it does is not known yet
-    tracer.single = False
+    tracer.run_singly(False)
     tracer.take_turns(True)
     assert tracer.leaves_alone is alone
     tracer.take_turns(False)

@@ -105,7 +105,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         with self._lock:
             if self._fixed_shape is not None:
                 return self._fixed_shape
-        return (self._rows.length, *super().shape[1:])
+        return (self._rows.count_rows(), *super().shape[1:])
 
     @property
     def size(self) -> int:
@@ -118,11 +118,11 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         return self.size * int(self.dtype.itemsize)
 
     def __len__(self) -> int:
-        return self._rows.length
+        return self._rows.count_rows()
 
     def len(self) -> int:
         """Number of rows."""
-        return self._rows.length
+        return self._rows.count_rows()
 
     def has(self, row: int) -> bool:
         """Whether a row exists."""
@@ -198,7 +198,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
             self._assign(rows, rest, names, value)
             return
         if isinstance(rows, h5py.MultiBlockSlice | h5py.RegionReference) or np.ndim(rows) > 1:
-            with self._current(changes=(0, self._rows.length)):
+            with self._current(changes=(0, self._rows.count_rows())):
                 super().__setitem__(args, value)
             return
         # The rows by number: at the end of the file there may be others than the component sees.
@@ -302,7 +302,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         if self._rows.is_elsewhere:
             self[... if dest_sel is None else dest_sel] = source[... if source_sel is None else source_sel]
             return
-        with self._current(changes=(0, self._rows.length)):
+        with self._current(changes=(0, self._rows.count_rows())):
             super().write_direct(source, source_sel, dest_sel)
 
     def iter_chunks(self, *args: Any, **kwargs: Any) -> Any:
@@ -315,7 +315,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         if self._rows.is_elsewhere:
             raise UsageError(f"dataset '{self.name}': on several ranks a dataset grows by reserve_data")
         self._file.untraced(f"'{self.name}', by resizing it")
-        with self._current(changes=(0, self._rows.length)):
+        with self._current(changes=(0, self._rows.count_rows())):
             super().resize(*args, **kwargs)
             self._rows.rows.resized()
 

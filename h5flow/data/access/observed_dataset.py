@@ -71,9 +71,8 @@ class ObservedDataset:
 
     # how many
 
-    @property
-    def length(self) -> int:
-        """The number of rows."""
+    def count_rows(self) -> int:
+        """Return the number of rows, and note that somebody wants to know it; may wait for other components."""
         with self._lock:
             self._check_there()
             observer = self._context.observer
@@ -89,7 +88,7 @@ class ObservedDataset:
 
     def has(self, row: int) -> bool:
         """Whether a row exists."""
-        return row < self.shape[0] or row < self.length
+        return row < self.shape[0] or row < self.count_rows()
 
     @property
     def hides_rows(self) -> bool:
@@ -103,10 +102,10 @@ class ObservedDataset:
             try:
                 rows = rows_of(selection, self.shape[0], what, beyond)
             except RowsOutOfRange:
-                return rows_of(selection, self.length, what, beyond)
+                return rows_of(selection, self.count_rows(), what, beyond)
             if not isinstance(selection, slice) or beyond or rows.stop == selection.stop:
                 return rows
-        return rows_of(selection, self.length, what, beyond)
+        return rows_of(selection, self.count_rows(), what, beyond)
 
     def _check_there(self) -> None:
         if self.rows.gone:
@@ -212,7 +211,7 @@ class ObservedDataset:
     def _observed(self, start: int, stop: int, indices: Indices | None = None) -> int:
         """Tell the observer of a read of rows `start:stop`, or `indices` among these; returns the stop, cut at the end.
 
-        Who wants to know whether rows are missing has to ask for the `length` as well; a look-up always does.
+        Who wants to know whether rows are missing has to `count_rows` as well; a look-up always does.
         """
         observer = self._context.observer
         visible = self._visible(observer)

@@ -149,7 +149,7 @@ class Catalog:
         if pairs is None or regions is None:
             return None
         if counts:
-            regions.length  # noqa: B018 - which rows are meant depends on it
+            regions.count_rows()  # which rows are meant depends on it
         return pairs, regions
 
     def references_of(self, name: str, everywhere: bool = False) -> list[Reference]:

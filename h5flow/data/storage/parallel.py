@@ -46,7 +46,6 @@ class ParallelDataset(RankDataset):
         """Write rows from `start` on; `values` has the dataset's own type and the rows exist."""
         self.check_writable()
         self._changed(start + len(values))
-        self._storage.written = True
         super().write(start, values)
 
     def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
@@ -118,7 +117,6 @@ class OwnedDataset(RemoteDataset):
 
     def merge(self, start: int, values: Array) -> None:
         """Have rows from `start` on, of a region table, enclose these regions as well."""
-        self._storage.written = True
         super().merge(start, values)
 
     def resize(self, length: int) -> None:
@@ -144,7 +142,6 @@ class ParallelStorage(SerialStorage):
         self.file = open_file(path, mode, driver="mpio", comm=comm, libver=FORMAT)
         self.link = link
         #: Whether this rank has written anything since somebody has reset this.
-        self.written = False
         self._writable = True
         self._writes = writes_to_opened(path)
         self._owns_regions = comm.Get_rank() == 0
