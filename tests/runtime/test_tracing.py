@@ -13,10 +13,19 @@ from h5flow.runtime.tracing import Scene, Tracer, entered
 NAMES = ["generator 'g'", "stage 'a'", "stage 'b'"]
 
 
+class Ranks:
+    """This rank among others, or alone; nobody waits for it."""
+
+    def __init__(self, several=False):
+        self.several = several
+
+    def passed(self, number, position):
+        """Nobody wants to know."""
+
+
 @pytest.fixture
 def tracer():
-    lock = threading.RLock()
-    made = Tracer(Hazards(NAMES, "/raw/data"), lock, threading.Condition(lock))
+    made = Tracer(Hazards(NAMES, "/raw/data"), threading.Condition(threading.RLock()), Ranks())
     made.running = True
     made.begin(5, slice(50, 60))
     return made
@@ -68,15 +77,14 @@ def test_what_slices_in_turn_read_for_a_requirement_is_known(tracer):
 
 
 def test_slices_of_other_ranks_are_never_in_turn_with_those_of_this_one(tracer):
-    tracer.passed = lambda _number, _position: None
+    tracer.ranks = Ranks(several=True)
     tracer.take_turns(True)
     assert not tracer.in_turn
 
 
 @pytest.mark.parametrize(("users", "alone"), [([], True), ([1], True), ([0, 1], False)])
 def test_a_single_stage_that_nobody_shares_the_file_with_is_left_alone(users, alone):
-    lock = threading.RLock()
-    tracer = Tracer(Hazards(NAMES[:2], "/raw/data"), lock, threading.Condition(lock))
+    tracer = Tracer(Hazards(NAMES[:2], "/raw/data"), threading.Condition(threading.RLock()), Ranks())
     for position in users:
         with at(position):
             tracer.read("/raw/data", (0, 3))
