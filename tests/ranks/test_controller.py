@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import pickle
 import re
 
@@ -271,8 +272,9 @@ class Ranks(RuleBasedStateMachine):
             assert called_for <= {applied[:2] for applied in self.ranks[0].applied[:count]}
 
 
+SOAK = bool(os.environ.get("H5FLOW_SOAK"))
 TestRanks = Ranks.TestCase
-TestRanks.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestRanks.settings = settings(max_examples=2000 if SOAK else 50, stateful_step_count=60, deadline=None)
 
 
 def join(resource, place, call="call", progress=None, waits=True):

@@ -9,7 +9,7 @@ import pytest
 from support.mpiexec import TESTS
 
 SOAK = bool(os.environ.get("H5FLOW_SOAK"))
-EXAMPLES = 1000 if SOAK else 25
+EXAMPLES = 1000 if SOAK else 10
 
 
 @pytest.mark.timeout(0 if SOAK else 200)

@@ -14,7 +14,7 @@ from h5flow.runtime import batches
 from h5flow.runtime.hazards import Conflict
 from support.comparing import content
 
-EXAMPLES = 20_000 if os.environ.get("H5FLOW_SOAK") else 500
+EXAMPLES = 20_000 if os.environ.get("H5FLOW_SOAK") else 200
 
 WRITES = ["append", "append", "append", "link", "append_shared", "update_source", "update_before", "update_other"]
 READS = ["read_whole", "read_last", "read_rows", "read_slice", "follow", "regions"]
@@ -118,7 +118,7 @@ def run(config, path, mode):
     return None
 
 
-@pytest.mark.timeout(1200 if EXAMPLES == 500 else 0)
+@pytest.mark.timeout(600 if EXAMPLES == 200 else 0)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     config=workflows(),
