@@ -122,7 +122,7 @@ def run_workflows(
 
 
 def launched(nompi: bool) -> Intracomm | None:
-    """All ranks, if a launcher has started several; raises `UsageError` if they can't work together."""
+    """Return all ranks, if a launcher has started several; raises `UsageError` if they can't work together."""
     ranks = mpi.launched_ranks()
     if ranks == 1:
         return None
