@@ -28,6 +28,6 @@ class Component:
 
     @cached_property
     def comm(self) -> Any:
-        """The MPI communicator, `None` without MPI. Collective calls on it can't meet those of other components."""
+        """Return the MPI communicator, on several ranks one of this component's own; `None` without MPI."""
         # Made on first use: a run on one process whose modules never ask doesn't have to start MPI.
         return getattr(self.data_manager, "comm", None)

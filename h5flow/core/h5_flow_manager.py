@@ -130,22 +130,22 @@ class H5FlowManager:
 
     @property
     def comm(self) -> Any:
-        """The communicator of the ranks that run the workflow, `None` without MPI."""
+        """Return the communicator of the ranks that run the workflow, `None` without MPI."""
         return self.data_manager.comm
 
     @property
     def rank(self) -> int:
-        """Number of this rank."""
+        """Return the number of this rank."""
         return self.data_manager.rank
 
     @property
     def size(self) -> int:
-        """Number of ranks."""
+        """Return the number of ranks."""
         return self.data_manager.size
 
     @property
     def drop_list(self) -> list[str]:
-        """The datasets that the output is not to have."""
+        """Return the names of the datasets that the output is not to have."""
         return self.data_manager.drop_list
 
     def configure_data_manager(self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig) -> None:
@@ -284,7 +284,7 @@ class H5FlowManager:
         return oversights(self.config, map(type, components), given_positions(self._given))
 
     def components(self) -> Iterator[tuple[Component, Where, Callable[[], None]]]:
-        """Resources, generator and stages: each with where it is from, and what calls its `init`."""
+        """Yield resources, generator and stages: each with where it is from, and what calls its `init`."""
         source = self.generator.dset_name
         for resource, where in self._resources:
             yield (
@@ -339,7 +339,7 @@ class H5FlowManager:
             raise
 
     def slices(self) -> int | None:
-        """How many slices this rank has, if its generator says so."""
+        """Return how many slices this rank has, `None` if its generator doesn't say."""
         if not hasattr(type(self.generator), "__len__"):
             return None
         try:
@@ -414,11 +414,11 @@ class H5FlowManager:
             file.abandon()
 
     def format_requirements(self, requirements: list[str | dict[str, Any]]) -> list[dict[str, Any]]:
-        """The `requires` of a stage, each as a dict with `name`, `path` and `index_only`."""
+        """Return the `requires` of a stage, each as a dict with `name`, `path` and `index_only`."""
         return [requirement.as_dict() for requirement in format_requirements(requirements)]
 
     def load_requirement(self, req: dict[str, Any], source_name: str, source_slice: slice) -> Any:
-        """What a requirement (a dict as of `format_requirements`) is for rows `source_slice` of the source."""
+        """Load a requirement (a dict as of `format_requirements`) for rows `source_slice` of the source."""
         (requirement,) = format_requirements([req])
         return self._loader.load(requirement, source_name, source_slice)
 
@@ -434,13 +434,13 @@ class H5FlowManager:
 
     @property
     def _copies_input(self) -> bool:
-        """Whether the generator loops over the input, which the output then starts as a copy of."""
+        """Say whether the generator loops over the input, which the output then starts as a copy of."""
         section = self.config.generator
         return section is None or class_of(section, H5FlowGenerator).copies_input
 
     @property
     def _copies_by_itself(self) -> bool:
-        """Whether the generator may replace the file when it is made, so that nobody can have it open before."""
+        """Say whether the generator may replace the file when it is made, so that nobody can have it open before."""
         section = self.config.generator
         return not self._copies_input and section is not None and hasattr(class_of(section, H5FlowGenerator), "copy")
 
@@ -450,7 +450,7 @@ def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
 
 
 def _source(config: WorkflowConfig) -> str:
-    """The dataset that slices are of."""
+    """Return the dataset that slices are of."""
     generator = config.generator
     return generator.dset_name if generator is not None and generator.dset_name else config.flow.source
 
