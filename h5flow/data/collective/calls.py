@@ -30,11 +30,11 @@ class ChangeStructure(Call, frozen=True):
 
     @classmethod
     def of(cls, change: Change) -> ChangeStructure:
-        """The call for a change."""
+        """Return the call for a change."""
         return cls(change.CALL, _packed(change), isinstance(change, SetAttributes))
 
     def change(self) -> Change:
-        """The change. Raises `H5FlowError` if it couldn't be sent."""
+        """Return the change. Raises `H5FlowError` if it couldn't be sent."""
         change: Change = _unpacked(self.pack, self.name)
         return change
 
@@ -82,7 +82,7 @@ class Reserve(Call, frozen=True):
 
 
 def made(calls: tuple[Any, ...]) -> list[Any]:
-    """The calls of those ranks that have made one."""
+    """Return the calls of those ranks that have made one."""
     return [call for call in calls if call is not None]
 
 

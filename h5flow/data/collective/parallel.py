@@ -46,7 +46,7 @@ class ParallelRanks(SingleWriterRanks):
     # opening and closing
 
     def opened(self, original: str | None) -> Storage:
-        """The file, opened on all ranks together."""
+        """Open the file on all ranks together."""
         if self._alone:
             return SerialStorage(self.file.path, "r+")
         exists = mpi.on_first_rank(self.comm, lambda: Path(self.file.path).exists())
@@ -57,7 +57,7 @@ class ParallelRanks(SingleWriterRanks):
         return self._storage
 
     def part(self, patience: float) -> bool:
-        """Never: HDF5 closes the file with all ranks, and each of them may have left it elsewhere."""
+        """Return false: HDF5 closes the file with all ranks, and each of them may have left it elsewhere."""
         return False
 
     def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
@@ -135,7 +135,7 @@ class ParallelRanks(SingleWriterRanks):
 
     @contextmanager
     def _in_step(self) -> Iterator[None]:
-        """While all ranks are here, each with its lock."""
+        """Keep all ranks in the block together, each with its lock."""
         if self.rank == 0:
             self.wait()
             with self.file.context.lock:
@@ -161,7 +161,7 @@ class ParallelRanks(SingleWriterRanks):
         return None
 
     def _make_room(self, rows: PagedDataset, length: int) -> None:
-        """Have room in the file for so many rows, and for some more, also in the region tables for them."""
+        """Make room in the file for so many rows, and for some more, also in the region tables for them."""
         row_bytes = max(1, rows.dtype.itemsize)
         self._extend(rows, room(length, rows.stored.length, row_bytes))
         if is_rows(rows.path):
@@ -178,7 +178,7 @@ class ParallelRanks(SingleWriterRanks):
             self._longer.add(rows.path)
 
     def _publish(self, closed: Round) -> None:
-        """Have the file hold what ranks have changed, and make room for what is missing."""
+        """Let the file hold what ranks have changed, and make room for what is missing."""
         missing: dict[str, int] = {}
         for call in made(closed.calls):
             missing |= {path: max(length, missing.get(path, 0)) for path, length in call.too_short.items()}
