@@ -6,7 +6,6 @@ ranks agree, written to each rank's own buffer, and sent to the owner when that 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow import mpi
 from h5flow.data.buffer.paged_dataset import PagedDataset
-from h5flow.data.collective.agreement import Difference, agreed
 from h5flow.data.collective.calls import (
     Append,
     ChangeStructure,
@@ -23,39 +21,30 @@ from h5flow.data.collective.calls import (
     Reserve,
     Stop,
     TakeCommunicator,
-    made,
 )
-from h5flow.data.file.changes import Change, SetAttributes
+from h5flow.data.collective.file_member import FileMember
+from h5flow.data.file.changes import Change
 from h5flow.data.file.data_file import DataFile
 from h5flow.data.file.output_file import OutputFile
-from h5flow.data.layout import lies_in
 from h5flow.data.references.reference import Reference
-from h5flow.data.references.tables import RegionTable
-from h5flow.data.resource import Resource
-from h5flow.data.storage import SerialStorage, Storage, object_references
+from h5flow.data.storage import SerialStorage, Storage
 from h5flow.data.storage.remote import RankDataset, RemoteStorage
-from h5flow.errors import DataMismatch, H5FlowError, NotInFile
 from h5flow.ranks import leaving
 from h5flow.ranks.communicators import duplicates
 from h5flow.ranks.coordination import Coordination
-from h5flow.ranks.member import Components, Late, NoComponents
-from h5flow.ranks.rounds import Round
-from h5flow.ranks.stall_watch import StallWatch
+from h5flow.ranks.member import Components
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 T = TypeVar("T")
 
-#: The group in which a job is recorded, each rank as it sees it.
-_RECORD = "h5flow"
-_SAME_FOR_ALL = "give all ranks the same value, as of self.comm.allreduce(count) in finish"
-
-_log = logging.getLogger(__name__)
-
 
 class SingleWriterRanks:
-    """The part that one rank has in a file, which rank 0 writes for all of them."""
+    """The part that one rank has in a file, which rank 0 writes for all of them.
+
+    It has a method for each of `FileRanks`, and those by which a rank that has failed leaves the others.
+    """
 
     several = True
     #: Whether all ranks have the file open, and change it together.
@@ -64,41 +53,43 @@ class SingleWriterRanks:
     def __init__(self, comm: Intracomm, file: DataFile) -> None:
         self.file = file
         self.comm = comm.Dup()
+        self.rank: int = comm.Get_rank()
         self._world = comm
-        self.components: Components = NoComponents()
-        self._stalls = StallWatch()
         self._duplicates = duplicates(comm)
         self._taken: list[Intracomm] = []
         self._original: str | None = None
         self.failed = False
         leaving.begin(self)
-        self._strict = False
-        self._told: set[tuple[str, str]] = set()
-        #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
-        self.stopping = False
-        self._on_stop: list[Callable[[], None]] = []
-        self.coordination = Coordination(comm.Dup(), file.context.file_changed, self)
-        self.rank, self.size = self.coordination.rank, self.coordination.size
+        #: This rank as the others see it.
+        self.member = self._member()
+        self.coordination = Coordination(comm.Dup(), file.context.file_changed, self.member)
+
+    def _member(self) -> FileMember:
+        return FileMember(self.file, self.rank)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a rank has been asked to stop in time for all of them to know before the loop is over."""
+        return self.member.stopping
 
     def work_for(self, components: Components) -> None:
-        """Let calls belong to the components that are at work from now on."""
-        self.components = components
+        """Have calls belong to the components that are at work from now on."""
+        self.member.work_for(components)
 
     def listen_for_stop(self, listener: Callable[[], None]) -> None:
-        """Register a function to be called when any rank has been asked to stop."""
-        self._on_stop.append(listener)
+        """Have a function called when any rank has been asked to stop."""
+        self.member.listen_for_stop(listener)
 
     def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
         """Log what ranks have been waiting for so long (seconds), and end all of them after `abort`.
 
         Where it is `strict`, it is an error that ranks set an attribute to different values.
         """
-        self._stalls = StallWatch(names, warning, abort)
-        self._strict = strict
+        self.member.watch(names, warning, abort, strict=strict)
 
     @property
     def waited(self) -> Mapping[int, float]:
-        """Return the seconds that each component has waited for other ranks in the loop, by its position."""
+        """Seconds that each component has waited for other ranks in the loop, by its position."""
         return self.coordination.waited
 
     def enter(self, part: int) -> None:
@@ -110,17 +101,13 @@ class SingleWriterRanks:
         self.coordination.ask(number)
 
     def passed(self, number: int, position: int) -> None:
-        """Note that a component is done with a slice."""
+        """Have a component be done with a slice."""
         self.coordination.passed(number, position)
-
-    def stalled(self, seconds: float, late: Late) -> None:
-        """Take note how long the same ranks have been waited for."""
-        self._stalls.note(seconds, late)
 
     # opening and closing
 
     def begin(self, output: OutputFile, source: str | None, *, opens: bool) -> None:
-        """Begin the output as a copy of a file, or as it is, or empty, and open it. Collective."""
+        """Have the output begin as a copy of a file, or as it is, or empty, and open it. Collective."""
         if self.file.files.is_open:
             return
         original = mpi.on_first_rank(self._world, lambda: output.prepare(source))
@@ -130,7 +117,7 @@ class SingleWriterRanks:
             self.file.files.open(original)
 
     def opened(self, original: str | None) -> Storage:
-        """Open the file on all ranks together."""
+        """The file, opened on all ranks together."""
         if self.rank:
             self._original = original
             storage = self.storage(self.file.path, "a")
@@ -140,7 +127,7 @@ class SingleWriterRanks:
         return self.storage(self.file.path, "a")
 
     def storage(self, path: str, mode: str) -> Storage:
-        """Open a file as this rank uses it."""
+        """A file of this rank."""
         if self.rank == 0:
             return SerialStorage(path, mode)
         original, self._original = self._original, None
@@ -155,7 +142,7 @@ class SingleWriterRanks:
             pause = min(1e-3, 2 * pause)
 
     def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
-        """Let the owner `close` the file when it has got everything, and then the others theirs. Collective.
+        """Have the owner `close` the file when it has got everything, and then the others theirs. Collective.
 
         What is done `before` to the file is done by the owner.
         """
@@ -169,7 +156,7 @@ class SingleWriterRanks:
             close()
 
     def fail(self) -> None:
-        """Note that this rank has failed. If it doesn't leave the others, they end when its process does."""
+        """This rank has failed. If it doesn't part from the others, they end when its process does."""
         self.failed = True
         mpi.end_all_at_exit(leaving.is_waited_for)
 
@@ -190,7 +177,7 @@ class SingleWriterRanks:
         return True
 
     def end(self) -> None:
-        """End all that is done together. Collective."""
+        """Nothing is done together any more. Collective."""
         leaving.end(self)
         self.coordination.close()
         self.comm.Free()
@@ -198,7 +185,7 @@ class SingleWriterRanks:
         self._taken = []
 
     def communicator(self) -> Intracomm:
-        """Return a communicator that is its taker's own until the `end`. Collective."""
+        """One that is its taker's own until the `end`. Collective."""
         with self.file.context.lock:
             # MPI's own waiting can't be broken off when a rank doesn't come, as it has failed.
             self.coordination.join(TakeCommunicator.RESOURCE, TakeCommunicator())
@@ -208,7 +195,7 @@ class SingleWriterRanks:
     # together
 
     def commit(self, change: Change) -> None:
-        """Make a change on all ranks, each by itself, when they have agreed on it; the lock is let go meanwhile."""
+        """Have all ranks make a change, each by itself, when they have agreed on it; the lock is let go meanwhile."""
         self.coordination.join(
             ChangeStructure.RESOURCE, ChangeStructure.of(change), lambda: self.file.carry_out(change)
         )
@@ -245,11 +232,11 @@ class SingleWriterRanks:
         self.coordination.wait_for(list(table.others.pending))
 
     def reserve(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Reserve rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
+        """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
         self.coordination.join(rows.resource, Reserve(start, stop))
 
     def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Let this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
+        """Have this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
         written = self.coordination.collect(rows.resource, start, stop)
         stored = rows.stored
         if isinstance(stored, RankDataset):
@@ -257,14 +244,14 @@ class SingleWriterRanks:
             rows.renew()
 
     def all_done(self, stopping: bool = False) -> bool:
-        """Say whether each rank has no more slices, or shall stop; asked by one of which that is so."""
+        """Whether all ranks have no more slices, or shall stop; asked when this one hasn't, or shall."""
         with self.file.context.lock:
             if stopping:
                 return bool(self.coordination.join_unasked(Stop.RESOURCE, Stop()))
             return bool(self.coordination.join_undecided(EndLoop.RESOURCE, EndLoop()))
 
     def fence(self) -> None:
-        """Let all ranks see everything that any of them has written up to now."""
+        """Have everything that any rank has written up to now be seen by all of them."""
         with self.file.context.lock:
             self.coordination.wait_for_all()
             self.file.flush()
@@ -272,147 +259,5 @@ class SingleWriterRanks:
             self.coordination.join(Publish.RESOURCE, Publish(changed, self._too_short()))
 
     def _too_short(self) -> dict[str, int]:
-        """Return the datasets for which the file has too few rows, and how many they need."""
+        """The datasets for which the file has too few rows, and how many they need."""
         return {}
-
-    # carried out
-
-    def apply(self, closed: Round, own: Callable[[], Any] | None) -> Any:
-        """Do what the ranks have agreed on; the lock is held."""
-        match made(closed.calls)[0]:
-            case ChangeStructure() as call:
-                if self.set_what_all_want(closed):
-                    return None
-                return own() if own is not None else self.file.carry_out(call.change())
-            case TakeCommunicator():
-                return None
-            case EndLoop():
-                return None not in closed.calls
-            case Stop():
-                self.stopping = True
-                for listener in self._on_stop:
-                    listener()
-                return None not in closed.calls
-            case Publish():
-                self.refresh({path for call in closed.calls for path in call.changed})
-                return None
-        return self._grow(closed)
-
-    def concerns_all(self, _closed: Round) -> bool:
-        """Say whether a round is carried out by all ranks at once: none is where one rank writes for all of them."""
-        return False
-
-    def carry_out(self, closed: Round, own: Callable[[], Any] | None) -> Any:
-        """Do what the ranks have agreed on, at once; never called where no round concerns all."""
-        raise NotImplementedError
-
-    def set_what_all_want(self, closed: Round) -> bool:
-        """Set the attributes of a round in which ranks want different ones; says whether it is such a round.
-
-        The lowest rank's value is kept, with a warning; raises `DataMismatch` instead where that is an error.
-        """
-        calls: dict[int, ChangeStructure] = {rank: call for rank, call in enumerate(closed.calls) if call is not None}
-        packs = {rank: call.pack for rank, call in calls.items() if call.sets_attributes and call.pack is not None}
-        if len(packs) < len(calls) or len(set(packs.values())) < 2:
-            return False
-        wishes = {}
-        for rank in packs:
-            change = calls[rank].change()
-            assert isinstance(change, SetAttributes)
-            wishes[rank] = (change.path, change.attributes)
-        if any(lies_in(path, (_RECORD,)) for path, _ in wishes.values()):
-            return False
-        merged, differences = agreed(wishes)
-        for difference in differences:
-            self._tell(difference, taking_part=self.rank in wishes)
-        if differences and self._strict:
-            return True
-        for path, attributes in merged.items():
-            self.file.carry_out(SetAttributes(path, attributes))
-        return True
-
-    def _tell(self, difference: Difference, *, taking_part: bool) -> None:
-        if self._strict:
-            if taking_part:
-                raise DataMismatch(f"{difference}; {_SAME_FOR_ALL}")
-            return
-        if self.rank == 0 and (difference.path, difference.name) not in self._told:
-            self._told.add((difference.path, difference.name))
-            _log.warning("%s; that of rank %d is kept: %s", difference, difference.kept, _SAME_FOR_ALL)
-
-    def _grow(self, closed: Round) -> int:
-        rows, counts, new = self.growth(closed)
-        length, call = rows.length, closed.calls[self.rank]
-        first = length + sum(counts[: self.rank])
-        own = (call.start, call.stop) if isinstance(call, Reserve) else (first, first + counts[self.rank])
-        if new > length:
-            self.file.context.observer.append(rows.resource, length, new - length)
-            rows.grow(new)
-            rows.others.reserved(length, min(own[0], new))
-            rows.others.reserved(max(own[1], length), new)
-        return first
-
-    def growth(self, closed: Round) -> tuple[PagedDataset, list[int], int]:
-        """Return the dataset of a round, the rows that each rank appends, and the length that it gets."""
-        rows = self.file.catalog.paged(closed.resource.path)
-        assert rows is not None
-        counts = [call.count if isinstance(call, Append) else 0 for call in closed.calls]
-        stops = [call.stop for call in closed.calls if isinstance(call, Reserve)]
-        return rows, counts, max([rows.length + sum(counts), *stops])
-
-    def deliver(self, resource: Resource, start: int, stop: int) -> list[tuple[int, int]]:
-        """Let other ranks read what this one has written to rows; the lock is held.
-
-        Returns which of them it has written, where they have to be told.
-        """
-        rows = self.file.catalog.paged(resource.path)
-        if rows is None or not isinstance(rows.stored, RankDataset):
-            return []  # of what the owner has others get the pages
-        rows.flush()
-        return rows.stored.written_between(start, stop)
-
-    def refresh(self, changed: set[str]) -> None:
-        """Note that datasets have been changed by some rank, and the file has it."""
-        for rows in self.file.catalog.pages():
-            rows.others.seen()
-            if rows.path in changed and isinstance(rows.stored, RankDataset):
-                rows.drop_pages()
-                rows.stored.forget_original()
-
-    # what other ranks ask the owner for
-
-    def serve(self, request: tuple[Any, ...]) -> Any:
-        """Do what another rank asks for; the lock is held."""
-        what, path, start, content = request
-        rows = self.file.catalog.paged(path)
-        if rows is None:
-            raise NotInFile(f"'{path}' isn't in '{self.file.path}'")
-        if rows.dtype.hasobject:
-            return self._serve_objects(rows, what, start, content)
-        if what == "read":
-            return rows.read(start, content)
-        if what == "merge":
-            assert isinstance(rows, RegionTable)
-            return rows.merge(start, content)
-        rows.changing()
-        if what == "put":
-            return rows.update(start, content)
-        if what != "write":
-            raise H5FlowError(f"unknown request '{what}'")
-        return rows.write(start, content)
-
-    def _serve_objects(self, rows: PagedDataset, what: str, start: Any, content: Any) -> Any:
-        """Serve, as `serve` does, values that are Python objects, of which references lead to objects of a file."""
-        file = rows.stored.handle.file
-        if what == "read":
-            return object_references.portable(rows.read(start, content), file)
-
-        def reference(found: object_references.Lead) -> Any:
-            to = None if found.path is None else self.file.catalog.paged(found.path.decode())
-            if to is not None:
-                to.stored.fix()
-            return object_references.reference(found, file)
-
-        rows.changing()
-        values = object_references.mapped(content, object_references.Lead, reference).astype(rows.dtype)
-        return rows.update(start, values) if what == "put" else rows.write(start, values)
