@@ -58,7 +58,7 @@ class Stop(Call, frozen=True):
 
 
 class Publish(Call, frozen=True):
-    """Has what has been written be seen by all."""
+    """Lets all ranks see what has been written."""
 
     RESOURCE: ClassVar[Resource] = Resource("written")
 
@@ -75,7 +75,7 @@ class Append(Call, frozen=True):
 
 
 class Reserve(Call, frozen=True):
-    """Has a dataset, which is the resource, be so long, for the rank from a row on."""
+    """Makes the dataset, which is the resource, at least so long, for the rank from a row on."""
 
     start: int
     stop: int

@@ -129,7 +129,7 @@ class CreateReference(Change, frozen=True):
 
 
 class StoreRegions(Change, frozen=True):
-    """Has the file hold the region tables of references that came without them."""
+    """Stores the region tables of references that came without them."""
 
     CALL: ClassVar[str] = "store_regions"
 

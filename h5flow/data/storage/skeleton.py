@@ -43,7 +43,7 @@ def copy_structure(source: h5py.File, target: h5py.File) -> None:
 
 
 class _Skeleton:
-    """Objects of a file, and their likenesses."""
+    """Objects of a file, and what stands for them in its skeleton."""
 
     def __init__(self, source: h5py.File, target: h5py.File) -> None:
         self._source = source
