@@ -54,9 +54,10 @@ _LOOP = ("H5FlowDatasetLoopGenerator", "h5flow.modules.dataset_loop_generator")
 class H5FlowManager:
     """One workflow on one output file.
 
-    `config` is a workflow file's content as a dict, or a checked `WorkflowConfig`. The order is
-    `manager.init()`, `manager.run()`, `manager.finish()`; after a failure call `abandon()`. The output is
-    written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
+    `config` is a workflow file's content as a dict, or a checked `WorkflowConfig`; `ConfigError` and `DiscoveryError`
+    say what is wrong with it before a file is touched. The order is `manager.init()`, `manager.run()`,
+    `manager.finish()`, each on all ranks; after a failure call `abandon()`. Components are made by the constructor. The
+    output is written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
     gives an `output` and publishes it when all workflows of a job are done. With a `provenance` the file says what
     made it; `first` and `last` are whether this is the first and the last workflow of the job.
     """
@@ -244,7 +245,7 @@ class H5FlowManager:
         self.stages = [stage for stage, _, _ in self._stages]
 
     def init(self) -> None:
-        """Call `init` of resources, generator and stages, in this order; before, tell what nobody looks at."""
+        """Call `init` of resources, generator and stages, in this order; first log what nobody looks at. Collective."""
         if self.data_manager.rank == 0:
             for oversight in self.oversights():
                 _log.log(oversight.level, "%s", oversight.sentence)
@@ -305,7 +306,8 @@ class H5FlowManager:
         """Run all stages on each slice, until all ranks have no more. Collective.
 
         Works in a script, in a thread, and in a notebook, where an event loop is running already. On a first
-        SIGINT or SIGTERM the slices in flight are finished, on a second it stops at once; both raise `Stopped`.
+        SIGINT or SIGTERM (in the main thread) the slices in flight are finished, on a second it stops at once; both
+        raise `Stopped`. Raises what a component raises.
         """
         with self._looping(stopped_by_signals()) as stop:
             self._loop().run(stop)
@@ -375,7 +377,10 @@ class H5FlowManager:
         return WorkflowLoop(inputs, options, self._crew.workers, self._tracer, self._teller, self.slices())
 
     def finish(self) -> None:
-        """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish."""
+        """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish. Collective.
+
+        References that lead nowhere are logged, or with `runtime.strict` raise `InvalidReference`.
+        """
         source = self.generator.dset_name
         self._calls.fence(AFTER)
         self._calls.together(AFTER, 0, self._generator_where, self.generator, self.generator.finish)
@@ -418,7 +423,7 @@ class H5FlowManager:
         return [requirement.as_dict() for requirement in format_requirements(requirements)]
 
     def load_requirement(self, req: dict[str, Any], source_name: str, source_slice: slice) -> Any:
-        """Load a requirement (a dict as of `format_requirements`) for rows `source_slice` of the source."""
+        """Load a requirement (a dict as of `format_requirements`) for some rows; `None` if the file lacks it."""
         (requirement,) = format_requirements([req])
         return self._loader.load(requirement, source_name, source_slice)
 
@@ -429,7 +434,7 @@ class H5FlowManager:
         source_slice: slice,
         requirements: list[dict[str, Any]],
     ) -> None:
-        """Load the source rows and those requirements that the cache doesn't have yet."""
+        """Add the source rows to `cache`, and those requirements that it doesn't have yet, for rows `source_slice`."""
         self._loader.update(cache, source_name, source_slice, format_requirements(list(requirements)))
 
     @property
