@@ -74,7 +74,7 @@ def _columns() -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Run HDF5 workflows, one after the other, on one output file.",
@@ -221,7 +221,7 @@ def _stopped(stopped: Stopped, terminal: Terminal) -> int:
 
 
 def _told_apart(arguments: Sequence[str]) -> list[str]:
-    """The arguments, where a workflow file that follows inputs isn't one of them."""
+    """Return the arguments, with a mark before a workflow file that follows inputs, which isn't one of them."""
     result, among_inputs = [], False
     for argument in arguments:
         if argument.startswith("-"):
@@ -292,7 +292,7 @@ def _run(options: argparse.Namespace, terminal: Terminal) -> int:
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """While modules are imported: nothing of what they make is garbage, and nobody need look at it ever again."""
+    """Keep the garbage collector off what imports in the block make, now and later: none of it is garbage."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -358,7 +358,7 @@ def _stop(number: int, _frame: object) -> NoReturn:
 
 
 def _ends_anyway(_number: int, _frame: object) -> None:
-    """Whoever left now, at one more signal, might leave others waiting for it to start MPI."""
+    """Ignore a further signal: whoever left now might leave others waiting for it to start MPI."""
 
 
 def _version() -> str:

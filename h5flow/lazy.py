@@ -14,7 +14,7 @@ importing: ContextVar[bool] = ContextVar("h5flow_importing", default=False)
 
 
 def on_first_use(module: str, **names: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module: for each name where it is, as `module` or `module:attribute`; or modules below."""
+    """Return a module's `__getattr__`, which finds `names` at a `module` or `module:attribute`, and modules below."""
 
     def look_up(name: str) -> Any:
         if name not in names:

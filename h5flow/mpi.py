@@ -64,7 +64,7 @@ def alone() -> Intracomm | None:
 
 
 def __getattr__(name: str) -> Any:
-    """`H5FLOW_MPI`, whether MPI may be used, and `comm`, `rank` and `size` of all ranks: what users' modules import.
+    """Return what users' modules import: `H5FLOW_MPI` (whether MPI may be used); `comm`, `rank`, `size` of all ranks.
 
     They are fixed on first use, which may start MPI.
     """
@@ -113,7 +113,7 @@ class _OneFile:
 
 @contextmanager
 def together(comm: Intracomm | None) -> Iterator[None]:
-    """Have ranks work on one file for the duration of the block; `end_all` ends them if it isn't left in order."""
+    """Let ranks work on one file for the duration of the block; `end_all` ends them if it isn't left in order."""
     _OneFile.working = comm is not None and comm.Get_size() > 1
     yield
     parted()

@@ -25,7 +25,7 @@ class Command(Protocol):
     """A command."""
 
     def parser(self) -> argparse.ArgumentParser:
-        """Its command line."""
+        """Return the parser of its command line."""
         ...
 
     def run(self, options: argparse.Namespace, terminal: Terminal) -> int:
@@ -34,5 +34,5 @@ class Command(Protocol):
 
 
 def command(name: str) -> Command:
-    """The command of a name."""
+    """Return the command of a name."""
     return cast(Command, importlib.import_module(f"h5flow.commands.{name}"))

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="h5flow-async check",
         description="Check workflow files, the classes that they name, that the input has what they require, and that"
@@ -83,14 +83,14 @@ def _wrong_classes(configs: Sequence[WorkflowConfig]) -> Iterator[str]:
 
 
 def _missing(documents: Sequence[Document], configs: Sequence[WorkflowConfig], found: Plan) -> Iterator[str]:
-    """Requirements that no file and no component provides, each at its place."""
+    """Yield the requirements that no file and no component provides, each at its place."""
     for workflow, sentence in _not_found(documents, configs, found):
         if not _is_unsure(found, workflow):
             yield sentence
 
 
 def _unsure(documents: Sequence[Document], configs: Sequence[WorkflowConfig], found: Plan) -> Iterator[str]:
-    """Those that a component may provide whose `init` could not be tried."""
+    """Yield those that a component may provide whose `init` could not be tried."""
     for workflow, sentence in _not_found(documents, configs, found):
         if _is_unsure(found, workflow):
             yield f"not wrong if an init that could not be tried makes it: {sentence}"
@@ -99,7 +99,7 @@ def _unsure(documents: Sequence[Document], configs: Sequence[WorkflowConfig], fo
 def _not_found(
     documents: Sequence[Document], configs: Sequence[WorkflowConfig], found: Plan
 ) -> Iterator[tuple[int, str]]:
-    """The number of the workflow, and a sentence, for each requirement that is nowhere."""
+    """Yield the number of the workflow, and a sentence, for each requirement that is nowhere."""
     for workflow, (document, config) in enumerate(zip(documents, configs, strict=True)):
         for section, stage in zip(config.stages, found.workflows[workflow].stages, strict=True):
             for number, need in enumerate(stage.requires):
@@ -109,7 +109,7 @@ def _not_found(
 
 
 def _is_unsure(found: Plan, workflow: int) -> bool:
-    """Whether what a workflow, or one before it, makes isn't known in full."""
+    """Say whether it isn't known in full what a workflow, or one before it, makes."""
     return any(component.problem for each in found.workflows[: workflow + 1] for component in _components(each))
 
 

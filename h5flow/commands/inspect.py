@@ -24,7 +24,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="h5flow-async inspect",
         description="Show what is in an HDF5 file: datasets, the references between them, and the jobs that made it.",
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, _: Terminal) -> int:
 
 
 def _is_complete(runs: Iterable[RunRecord]) -> bool | None:
-    """Whether all jobs that have written to the file have come to their end; `None` if none says so."""
+    """Say whether all jobs that have written to the file have come to their end; `None` if none says so."""
     runs = list(runs)
     return all(each.status == provenance.DONE for each in runs) if runs else None
 
@@ -87,7 +87,7 @@ def _text(report: Report) -> Iterator[str]:
 
 
 def _tree(datasets: Iterable[DatasetFacts]) -> Iterator[str]:
-    """A line for each dataset, below lines for the groups that it is in."""
+    """Yield a line for each dataset, below lines for the groups that it is in."""
     lines: list[list[str]] = []
     above: list[str] = []
     for dataset in datasets:
@@ -106,7 +106,7 @@ def _tree(datasets: Iterable[DatasetFacts]) -> Iterator[str]:
 
 
 def _columns(lines: Iterable[list[str]], numbers: tuple[int, ...] = (1,)) -> Iterator[str]:
-    """Lines whose cells stand below each other; in which places there are numbers."""
+    """Yield lines with their cells aligned in columns; `numbers` are the places of numbers."""
     rows = list(lines)
     widths = [max((len(row[place]) for row in rows if len(row) > place + 1), default=0) for place in range(4)]
     for row in rows:
@@ -145,7 +145,7 @@ def _run(number: int, run: RunRecord) -> Iterator[str]:
 
 
 def _mermaid(file: FileFacts) -> Iterator[str]:
-    """A diagram: a box for each dataset, an arrow with their number for references."""
+    """Yield a diagram: a box for each dataset, an arrow with their number for references."""
     yield "graph LR"
     names: dict[str, str] = {}
     rows = {dataset.path: dataset.rows for dataset in file.datasets}

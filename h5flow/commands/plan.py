@@ -15,7 +15,7 @@ from h5flow.workflow import check_all, load
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="h5flow-async plan",
         description="Show what would run: components, actors and queues, when each requirement is loaded and why, who"
@@ -108,7 +108,7 @@ def _component(sign: str, component: PlannedComponent) -> Iterator[str]:
 
 
 def _mermaid(found: Plan) -> Iterator[str]:
-    """A diagram: actors with the depths of queues between them, and who has what of whom."""
+    """Yield a diagram: actors with the depths of queues between them, and who has what of whom."""
     yield "graph LR"
     for number, workflow in enumerate(found.workflows):
         stages = {stage.name: f"w{number}s{position}" for position, stage in enumerate(workflow.stages)}
@@ -138,7 +138,7 @@ def _in_flight(workflow: PlannedWorkflow) -> str:
 
 
 def _slices(workflow: PlannedWorkflow) -> str:
-    """How many slices there are, and of what size, as far as that is known."""
+    """Say how many slices there are, and of what size, as far as that is known."""
     count = "" if workflow.slices is None else f"{workflow.slices:,} "
     rows = "" if workflow.rows_per_slice is None else f" of {workflow.rows_per_slice:,} rows"
     size = ""

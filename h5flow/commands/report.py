@@ -17,7 +17,7 @@ PAGE = "report.html"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="h5flow-async report",
         description="Say what limited a run, from its logs, and draw what it did: one page that needs nothing else.",

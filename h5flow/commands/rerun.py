@@ -29,7 +29,7 @@ _FROM = re.compile(r" \(in .*\)$")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="h5flow-async rerun",
         description="Run again what made a file: the same workflows, as they were then, on the same input. Classes are"
@@ -95,7 +95,7 @@ def _document(path: str, name: str, text: str) -> Document:
 
 
 def _input_of(record: RunRecord) -> str | None:
-    """The input, as it was named then, from here or from the folder of the run."""
+    """Find the input, as it was named then, from here or from the folder of the run."""
     if not record.inputs:
         return None
     path = record.inputs[0].path
@@ -104,7 +104,7 @@ def _input_of(record: RunRecord) -> str | None:
 
 
 def _different(record: RunRecord, configs: Sequence[WorkflowConfig], source: str | None) -> Iterator[str]:
-    """Sentences on what is different from a run."""
+    """Yield sentences on what is different from a run."""
     if record.status != provenance.DONE:
         yield f"the run had not come to its end: {record.status}"
     if record.arguments.get("extends"):
@@ -178,7 +178,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _plain(values: Any, file: h5py.File) -> Any:
-    """What can be compared: nan is the same as nan, what lies between fields doesn't count, references by path."""
+    """Return values that can be compared: NaN equals NaN, padding between fields is left out, references are paths."""
     array = np.asarray(values)
     if array.dtype.names is not None:
         return [_plain(array[name], file) for name in array.dtype.names]

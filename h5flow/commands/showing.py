@@ -20,7 +20,7 @@ _PLAIN = {"─▶": "->", "→": "->", "│": "|", "…": "...", "–": "-", "×
 
 
 def single(source: str | None) -> str | None:
-    """An input that is one file. Raises `UsageError` for a pattern of several."""
+    """Return an input that is one file. Raises `UsageError` for a pattern of several."""
     if source is not None and any(sign in source for sign in "*?["):
         raise UsageError(f"input '{source}' is a pattern: give one of its files, -i FILE")
     return source
@@ -46,12 +46,12 @@ def show(text: str) -> None:
 
 
 def _write_to_nobody() -> None:
-    """Have what is still to be written, when Python exits, go nowhere."""
+    """Send what is still to be written, when Python exits, nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _printed_as(text: str) -> bool:
-    """Whether the standard output has all signs of a text."""
+    """Say whether the standard output has all signs of a text."""
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -60,7 +60,7 @@ def _printed_as(text: str) -> bool:
 
 
 def as_json(value: Any) -> str:
-    """Structures as JSON for people and programs, with escapes for signs that the standard output doesn't have."""
+    """Return a value as JSON for people and programs, with escapes for signs that the standard output doesn't have."""
     try:
         text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     except UnicodeEncodeError:
@@ -69,17 +69,17 @@ def as_json(value: Any) -> str:
 
 
 def printable(line: str) -> str:
-    """A line with escapes for what isn't printed but obeyed, such as the end of a line in a name."""
+    """Return a line with escapes for what isn't printed but obeyed, such as the end of a line in a name."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
 def quoted(*lines: str) -> str:
-    """Lines as the text of a box or of an arrow in a mermaid diagram, whatever is in them."""
+    """Quote lines as the text of a box or of an arrow in a mermaid diagram, whatever is in them."""
     return '"' + "<br/>".join(_MEANT.sub(lambda found: f"#{ord(found[0])};", line) for line in lines) + '"'
 
 
 def shown_size(size: int) -> str:
-    """A number of bytes, as in `12.5 MiB`."""
+    """Word a number of bytes, as in `12.5 MiB`."""
     value, unit = float(size), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":

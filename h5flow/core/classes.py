@@ -26,7 +26,7 @@ ROLES = {H5FlowResource: "resource", H5FlowGenerator: "generator", H5FlowStage: 
 
 
 def sections(config: WorkflowConfig) -> Iterator[tuple[ComponentConfig, type[Component]]]:
-    """The components of a workflow, and what each of them has to be."""
+    """Yield the components of a workflow, and what each of them has to be."""
     for resource in config.resources:
         yield resource, H5FlowResource
     if config.generator is not None:
@@ -36,7 +36,7 @@ def sections(config: WorkflowConfig) -> Iterator[tuple[ComponentConfig, type[Com
 
 
 def class_of(section: ComponentConfig, base: type[C]) -> type[C]:
-    """The class of a component; raises `DiscoveryError` where there is none, or it isn't what it is used as."""
+    """Find the class of a component; raises `DiscoveryError` where there is none, or it isn't what it is used as."""
     try:
         found = get_class(section.classname, section.path)
     except DiscoveryError as error:
@@ -49,7 +49,7 @@ def class_of(section: ComponentConfig, base: type[C]) -> type[C]:
 
 
 def with_found_classes(config: WorkflowConfig) -> WorkflowConfig:
-    """A workflow whose classes have been found, imported, and aren't searched for again; raises `DiscoveryError`."""
+    """Find and import a workflow's classes, so that none is searched for again; raises `DiscoveryError`."""
     generator = config.generator
     return msgspec.structs.replace(
         config,

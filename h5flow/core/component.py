@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 
 
 class Component:
-    """A part of a workflow, made from a section of the workflow file."""
+    """A part of a workflow, made from a section of the workflow file, whose `params` are its keyword arguments.
+
+    Attributes: `classname`, `class_version`, `data_manager` (the component's own view of it), `rank` and `size` (0 and
+    1 on one process), and `comm`. It can be made by hand for a test, with `None` for the data manager. In a run all
+    components are made, initialised and finished on one thread, none is ever at work on two at once, and what it
+    raises ends the run with an error that names the component, its place in the workflow file, rank and slice.
+    """
 
     #: Version of the class (`'major.minor.fix'`), for users to keep track of.
     class_version: ClassVar[str] = "0.0.0"
@@ -28,6 +34,6 @@ class Component:
 
     @cached_property
     def comm(self) -> Any:
-        """The MPI communicator, `None` without MPI. Collective calls on it can't meet those of other components."""
+        """Return the MPI communicator, on several ranks one of this component's own; `None` without MPI."""
         # Made on first use: a run on one process whose modules never ask doesn't have to start MPI.
         return getattr(self.data_manager, "comm", None)

@@ -43,7 +43,7 @@ class ComponentCalls:
         return self.located(position, where, class_of(section, base), **arguments), where
 
     def view(self) -> H5FlowDataManager:
-        """The data manager for one component."""
+        """Return the data manager for one component."""
         return self._reporter.view(self._data_manager.view())
 
     def together(
@@ -62,7 +62,7 @@ class ComponentCalls:
         self.fence(part)
 
     def fence(self, part: int) -> None:
-        """Have what any rank has written be seen by all. Collective."""
+        """Let all ranks see what any of them has written. Collective."""
         self._ranks.enter(part)
         self._ranks.fence()
 

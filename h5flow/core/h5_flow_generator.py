@@ -72,19 +72,26 @@ class H5FlowGenerator(Component):
         self.end_position = end_position
 
     def init(self) -> None:
-        """Prepare the output file; called once, after the resources' `init`."""
+        """Prepare the output file; called once on all ranks, after the resources' `init`. Collective."""
 
     def next(self) -> slice | Awaitable[slice]:
-        """Return the next rows of `dset_name` to process, `EMPTY` when there are no more; may be `async`.
+        """Return the next rows of `dset_name` to process, `EMPTY` when this rank has no more; may be `async`.
 
-        `EMPTY` ends the loop when all ranks return it in the same round; a rank that has returned it is asked again
-        until then. `return next(self.slices)` ends with the iterator; any other `StopIteration`, and `None`, are
-        errors.
+        `EMPTY` ends the loop when all ranks return it in the same round, on one rank at once. Until then a rank that
+        has returned it is asked again, may return rows again, and has its stages run on `EMPTY` meanwhile. An iterator
+        that the generator holds ends it, too: `return next(self.slices)`. Any other `StopIteration`, and what isn't a
+        slice, such as `None`, are errors (`H5FlowError`).
+
+        Called for one slice after another, mostly ahead of the stages; an `async` one runs on the event loop, where it
+        must not block, and uses `data_manager.awaitable`.
         """
         raise NotImplementedError(f"{type(self).__name__}.next() is not implemented")
 
     def finish(self) -> None:
-        """Clean up; called once after the loop."""
+        """Clean up; called once on all ranks after the loop, before the stages' `finish`. Collective.
+
+        From here on each rank sees all that others have written in the loop.
+        """
 
     def __iter__(self) -> H5FlowGenerator:
         return self

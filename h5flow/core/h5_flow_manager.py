@@ -54,9 +54,10 @@ _LOOP = ("H5FlowDatasetLoopGenerator", "h5flow.modules.dataset_loop_generator")
 class H5FlowManager:
     """One workflow on one output file.
 
-    `config` is a workflow file's content as a dict, or a checked `WorkflowConfig`. The order is
-    `manager.init()`, `manager.run()`, `manager.finish()`; after a failure call `abandon()`. The output is
-    written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
+    `config` is a workflow file's content as a dict, or a checked `WorkflowConfig`; `ConfigError` and `DiscoveryError`
+    say what is wrong with it before a file is touched. The order is `manager.init()`, `manager.run()`,
+    `manager.finish()`, each on all ranks; after a failure call `abandon()`. Components are made by the constructor. The
+    output is written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
     gives an `output` and publishes it when all workflows of a job are done. With a `provenance` the file says what
     made it; `first` and `last` are whether this is the first and the last workflow of the job.
     """
@@ -130,22 +131,22 @@ class H5FlowManager:
 
     @property
     def comm(self) -> Any:
-        """The communicator of the ranks that run the workflow, `None` without MPI."""
+        """Return the communicator of the ranks that run the workflow, `None` without MPI."""
         return self.data_manager.comm
 
     @property
     def rank(self) -> int:
-        """Number of this rank."""
+        """Return the number of this rank."""
         return self.data_manager.rank
 
     @property
     def size(self) -> int:
-        """Number of ranks."""
+        """Return the number of ranks."""
         return self.data_manager.size
 
     @property
     def drop_list(self) -> list[str]:
-        """The datasets that the output is not to have."""
+        """Return the names of the datasets that the output is not to have."""
         return self.data_manager.drop_list
 
     def configure_data_manager(self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig) -> None:
@@ -244,7 +245,7 @@ class H5FlowManager:
         self.stages = [stage for stage, _, _ in self._stages]
 
     def init(self) -> None:
-        """Call `init` of resources, generator and stages, in this order; before, tell what nobody looks at."""
+        """Call `init` of resources, generator and stages, in this order; first log what nobody looks at. Collective."""
         if self.data_manager.rank == 0:
             for oversight in self.oversights():
                 _log.log(oversight.level, "%s", oversight.sentence)
@@ -284,7 +285,7 @@ class H5FlowManager:
         return oversights(self.config, map(type, components), given_positions(self._given))
 
     def components(self) -> Iterator[tuple[Component, Where, Callable[[], None]]]:
-        """Resources, generator and stages: each with where it is from, and what calls its `init`."""
+        """Yield resources, generator and stages: each with where it is from, and what calls its `init`."""
         source = self.generator.dset_name
         for resource, where in self._resources:
             yield (
@@ -305,7 +306,8 @@ class H5FlowManager:
         """Run all stages on each slice, until all ranks have no more. Collective.
 
         Works in a script, in a thread, and in a notebook, where an event loop is running already. On a first
-        SIGINT or SIGTERM the slices in flight are finished, on a second it stops at once; both raise `Stopped`.
+        SIGINT or SIGTERM (in the main thread) the slices in flight are finished, on a second it stops at once; both
+        raise `Stopped`. Raises what a component raises.
         """
         with self._looping(stopped_by_signals()) as stop:
             self._loop().run(stop)
@@ -339,7 +341,7 @@ class H5FlowManager:
             raise
 
     def slices(self) -> int | None:
-        """How many slices this rank has, if its generator says so."""
+        """Return how many slices this rank has, `None` if its generator doesn't say."""
         if not hasattr(type(self.generator), "__len__"):
             return None
         try:
@@ -375,7 +377,10 @@ class H5FlowManager:
         return WorkflowLoop(inputs, options, self._crew.workers, self._tracer, self._teller, self.slices())
 
     def finish(self) -> None:
-        """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish."""
+        """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish. Collective.
+
+        References that lead nowhere are logged, or with `runtime.strict` raise `InvalidReference`.
+        """
         source = self.generator.dset_name
         self._calls.fence(AFTER)
         self._calls.together(AFTER, 0, self._generator_where, self.generator, self.generator.finish)
@@ -414,11 +419,11 @@ class H5FlowManager:
             file.abandon()
 
     def format_requirements(self, requirements: list[str | dict[str, Any]]) -> list[dict[str, Any]]:
-        """The `requires` of a stage, each as a dict with `name`, `path` and `index_only`."""
+        """Return the `requires` of a stage, each as a dict with `name`, `path` and `index_only`."""
         return [requirement.as_dict() for requirement in format_requirements(requirements)]
 
     def load_requirement(self, req: dict[str, Any], source_name: str, source_slice: slice) -> Any:
-        """What a requirement (a dict as of `format_requirements`) is for rows `source_slice` of the source."""
+        """Load a requirement (a dict as of `format_requirements`) for some rows; `None` if the file lacks it."""
         (requirement,) = format_requirements([req])
         return self._loader.load(requirement, source_name, source_slice)
 
@@ -429,18 +434,18 @@ class H5FlowManager:
         source_slice: slice,
         requirements: list[dict[str, Any]],
     ) -> None:
-        """Load the source rows and those requirements that the cache doesn't have yet."""
+        """Add the source rows to `cache`, and those requirements that it doesn't have yet, for rows `source_slice`."""
         self._loader.update(cache, source_name, source_slice, format_requirements(list(requirements)))
 
     @property
     def _copies_input(self) -> bool:
-        """Whether the generator loops over the input, which the output then starts as a copy of."""
+        """Say whether the generator loops over the input, which the output then starts as a copy of."""
         section = self.config.generator
         return section is None or class_of(section, H5FlowGenerator).copies_input
 
     @property
     def _copies_by_itself(self) -> bool:
-        """Whether the generator may replace the file when it is made, so that nobody can have it open before."""
+        """Say whether the generator may replace the file when it is made, so that nobody can have it open before."""
         section = self.config.generator
         return not self._copies_input and section is not None and hasattr(class_of(section, H5FlowGenerator), "copy")
 
@@ -450,7 +455,7 @@ def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
 
 
 def _source(config: WorkflowConfig) -> str:
-    """The dataset that slices are of."""
+    """Return the dataset that slices are of."""
     generator = config.generator
     return generator.dset_name if generator is not None and generator.dset_name else config.flow.source
 

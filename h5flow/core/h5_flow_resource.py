@@ -14,10 +14,12 @@ __getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI", resourc
 
 
 class H5FlowResource(Component):
-    """A shared, read-only object, found by its class name in `h5flow.resources`.
+    """A shared object, found by its class name in `h5flow.resources`; each class may appear once in a workflow.
 
-    Attributes: `input_filename`, `start_position`, `end_position`, and those of every component:
-    `classname`, `class_version`, `data_manager`, `comm`, `rank`, `size`.
+    It is there before the `__init__` of generator and stages, which use it from their own threads at the same time:
+    what they change in it isn't looked after. Attributes: `input_filename`, `start_position` and `end_position` (as
+    given for the run, each may be `None`), and those of every component: `classname`, `class_version`,
+    `data_manager`, `comm`, `rank`, `size`.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class H5FlowResource(Component):
         self.end_position = end_position
 
     def init(self, source_name: str) -> None:
-        """Load or configure; called once, before generator and stages."""
+        """Load or configure; called once on all ranks, before the `init` of generator and stages. Collective."""
 
     def finish(self, source_name: str) -> None:
-        """Clean up; called once, after generator and stages have finished."""
+        """Clean up; called once on all ranks, after the `finish` of generator and stages. Collective."""

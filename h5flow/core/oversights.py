@@ -68,7 +68,7 @@ def oversights(
 
 
 def knows_ranks(kind: type[Component]) -> bool:
-    """Whether the source of a class, or of its bases, has to do with ranks, or can't be had."""
+    """Say whether the source of a class, or of its bases, has to do with ranks, or can't be had."""
     texts = _texts(kind)
     return texts is None or any(re.search(_RANKS, text) for text in texts)
 
@@ -106,7 +106,7 @@ def _mentioned(name: str, texts: Iterable[str]) -> bool:
 
 
 def _stands_in(name: str, text: str) -> bool:
-    """Whether a name stands in a text, and not as a part of another one. (To compile a pattern takes longer.)"""
+    """Say whether a name stands in a text, and not as a part of another one. (To compile a pattern takes longer.)"""
     at = text.find(name)
     while at >= 0:
         end = at + len(name)
@@ -118,7 +118,7 @@ def _stands_in(name: str, text: str) -> bool:
 
 
 def _names_read(kind: type[Component], texts: Iterable[str]) -> set[str] | None:
-    """The parameters that a class reads by name; `None` if it may read others, too."""
+    """Return the parameters that a class reads by name; `None` if it may read others, too."""
     import ast
 
     classes = {base.__name__ for base in kind.__mro__ if not _is_base(base)}
@@ -139,7 +139,7 @@ def _names_read(kind: type[Component], texts: Iterable[str]) -> set[str] | None:
 
 
 def _read_in(definition: ast.ClassDef) -> set[str] | None:
-    """The parameters that the methods of a class read by name; `None` if it may read others, too."""
+    """Return the parameters that the methods of a class read by name; `None` if it may read others, too."""
     import ast
 
     if definition.decorator_list or definition.keywords:
@@ -163,7 +163,10 @@ def _read_in(definition: ast.ClassDef) -> set[str] | None:
 
 
 def _read_from(mapping: str, function: ast.AST) -> set[str] | None:
-    """The keys that a function looks up in a mapping; `None` if it uses it in other ways than to hand it to a base."""
+    """Return the keys that a function looks up in a mapping.
+
+    `None` if it uses the mapping in any other way than to hand it to a base.
+    """
     import ast
 
     parents = {child: node for node in ast.walk(function) for child in ast.iter_child_nodes(node)}
@@ -222,7 +225,7 @@ def _misnamed_methods(kind: type[Component], base: type[Component], label: str) 
 
 
 def _is_close(name: str, wanted: str) -> bool:
-    """Whether a name is a wanted one but for case, underscores, one letter, or two letters the wrong way round."""
+    """Say whether a name is a wanted one but for case, underscores, one letter, or two letters the wrong way round."""
     if name.startswith("__"):
         return False
     bare = name.strip("_").lower()
@@ -239,7 +242,7 @@ def _is_close(name: str, wanted: str) -> bool:
 
 
 def _takes(value: object, arguments: int) -> bool:
-    """Whether something is a method that can be called with so many arguments."""
+    """Say whether something is a method that can be called with so many arguments."""
     if not inspect.isfunction(value):
         return False
     try:
@@ -279,13 +282,13 @@ def _ignores(kind: type[Component], name: str) -> bool:
 
 
 def _is_base(kind: type) -> bool:
-    """Whether a class is one of those that all components have, or Python's."""
+    """Say whether a class is one of those that all components have, or Python's."""
     module = kind.__module__
     return module.startswith("h5flow.core.") or module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _texts(kind: type) -> list[str] | None:
-    """The sources of a class and its bases; `None` if any can't be had."""
+    """Return the sources of a class and its bases; `None` if any can't be had."""
     texts = []
     for name in dict.fromkeys(each.__module__ for each in kind.__mro__ if not _is_base(each)):
         # Python keeps the lines that it has read.
@@ -298,5 +301,5 @@ def _texts(kind: type) -> list[str] | None:
 
 
 def given_positions(positions: Mapping[str, object]) -> list[str]:
-    """Those of a run's positions, and its input, that are given."""
+    """List those of a run's positions, and its input, that are given."""
     return [name for name in _GIVEN if positions.get(name) is not None]

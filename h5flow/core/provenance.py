@@ -90,7 +90,7 @@ class Attributes(Protocol):
     """A file whose groups have attributes, such as a data manager."""
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything at a path."""
+        """Say whether there is anything at a path."""
         ...
 
     def set_attrs(self, name: str, /, **attrs: Any) -> None:
@@ -110,7 +110,7 @@ class Provenance:
         self._workflows = 0
 
     def begin(self, file: Attributes, config: WorkflowConfig, components: Sequence[ComponentRecord], kind: str) -> None:
-        """A workflow begins, and with the first one the job. Collective."""
+        """Note that a workflow begins, and with the first one the job. Collective."""
         if self._path is None:
             numbers = iter(range(1, 1_000_000))
             self._path = next(path for path in (f"{TOP}/{_RUN.format(n)}" for n in numbers) if not file.exists(path))
@@ -140,7 +140,7 @@ class Provenance:
         )
 
     def end(self, file: Attributes, slices: int, rows: int, *, last: bool) -> None:
-        """A workflow is done, and with the last one the job. Collective."""
+        """Note that a workflow is done, and with the last one the job. Collective."""
         assert self._path is not None
         file.set_attrs(self._workflow, status=DONE, slices=slices, rows=rows)
         if last:
@@ -152,7 +152,7 @@ class Provenance:
 
 
 def versions() -> dict[str, str]:
-    """Of what a result may depend on."""
+    """Return the versions of what a result may depend on."""
     found = {
         "h5flow": __version__,
         "python": platform.python_version(),
@@ -169,7 +169,7 @@ def versions() -> dict[str, str]:
 
 
 def record_of(role: str, key: str, found: type) -> ComponentRecord:
-    """What is to be known of a component's class."""
+    """Record what is to be known of a component's class."""
     package = sys.modules.get(found.__module__.partition(".")[0])
     version = getattr(package, "__version__", None)
     return ComponentRecord(
@@ -183,7 +183,7 @@ def record_of(role: str, key: str, found: type) -> ComponentRecord:
 
 
 def resolved(config: WorkflowConfig) -> str:
-    """What a workflow file says, with what it includes and what was overridden, as YAML."""
+    """Return what a workflow file says, with what it includes and what was overridden, as YAML."""
     return yaml.dump(
         config.data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
     )
@@ -196,7 +196,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes what isn't YAML, such as an array in a config made by a script, as it prints."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Whether a value is written out wherever it stands."""
+        """Say that every value is written out wherever it stands."""
         return True
 
 
@@ -205,7 +205,7 @@ _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence(_
 
 
 def read(file: h5py.File) -> list[RunRecord]:
-    """The jobs that have made a file, in order. What is missing, or isn't as it should be, is left out."""
+    """Read the jobs that have made a file, in order. What is missing, or isn't as it should be, is left out."""
     top = _member(file, TOP)
     names = sorted(name for name in top if name.startswith("run_")) if top is not None else []
     groups = [group for name in names if (group := _member(top, name)) is not None and "run_id" in group.attrs]
@@ -222,7 +222,7 @@ def _run(group: h5py.Group) -> RunRecord | None:
 
 
 def _member(group: h5py.Group, name: str) -> h5py.Group | None:
-    """A group in a group, `None` where there is something else, or a link that leads nowhere."""
+    """Return a group in a group, `None` where there is something else, or a link that leads nowhere."""
     try:
         found = group.get(name)
     except (KeyError, OSError, RuntimeError):
@@ -231,7 +231,7 @@ def _member(group: h5py.Group, name: str) -> h5py.Group | None:
 
 
 def _record(group: h5py.Group, kind: type[Any], **more: Any) -> Any:
-    """What the attributes of a group say, `None` where that is no such record."""
+    """Read what the attributes of a group say, `None` where that is no such record."""
     values: dict[str, Any] = dict(more)
     try:
         for field in msgspec.structs.fields(kind):
@@ -250,7 +250,7 @@ def _number(name: str) -> tuple[int, str]:
 
 
 def records_of(paths: Iterable[str]) -> list[InputRecord]:
-    """Files as they are now."""
+    """Record files as they are now."""
     return [_record_of_file(path) for path in paths]
 
 

@@ -83,7 +83,7 @@ class WorkflowLoop:
 def looping(
     stopping: AbstractContextManager[StopRequest], ranks: FileRanks, close: Callable[[], None]
 ) -> Iterator[StopRequest]:
-    """For the duration of a loop, have ranks hear of its beginning, of whoever is asked to stop, and of a failure.
+    """Let ranks hear, for the duration of a loop, of its beginning, of a request to stop, and of a failure.
 
     `stopping` raises `Stopped` at its end if the loop was to stop. Then, with other ranks, the file is closed by
     `close`, which is collective, if that is possible.

@@ -51,7 +51,7 @@ class Teller:
             self.timeline = Timeline(self._journal.trace, self._stages, loaders, self.measures, number, prefix)
 
     def begin(self) -> None:
-        """The workflow begins."""
+        """Note that the workflow begins."""
         pipelined = self._config.runtime.mode == "pipelined"
         stages = map(actor_of, self._stages)
         emit(
@@ -65,14 +65,14 @@ class Teller:
         )
 
     def view(self, view: H5FlowDataManager) -> H5FlowDataManager:
-        """A component's view of the data manager, whose writing is measured if anything is."""
+        """Return a component's view of the data manager, whose writing is measured if anything is."""
         if isinstance(self.measures, Measures):
             time_writing(view)
         return view
 
     @contextmanager
     def drawn(self, position: int | None, name: str) -> Iterator[None]:
-        """While a component's method is called before or after the loop."""
+        """Put a component's method on the timeline: the block, which is run before or after the loop."""
         began = time.perf_counter()
         try:
             yield
@@ -81,7 +81,7 @@ class Teller:
                 self.timeline.draw_call(position, name, began, time.perf_counter())
 
     def has_begun(self, component: Component, where: Where, seconds: float) -> None:
-        """A component's `init` has returned."""
+        """Note that a component's `init` has returned."""
         kind = type(component)
         emit(
             ComponentInit(
@@ -95,12 +95,12 @@ class Teller:
         )
 
     def has_finished(self, where: Where, seconds: float) -> None:
-        """A component's `finish` has returned."""
+        """Note that a component's `finish` has returned."""
         emit(ComponentFinish(component=where.component, seconds=seconds))
 
     @contextmanager
     def loop(self, state: Callable[[], RunState], total: int | None) -> Iterator[None]:
-        """While the loop is running, whose state can be asked for; of `total` slices, if that is known."""
+        """Report on the loop that runs in the block, by its state; it has `total` slices, if that is known."""
         self._state = state
         processor = time.process_time()
         loaders = self._config.runtime.loaders
@@ -121,7 +121,7 @@ class Teller:
                 tell_queues(last)
 
     def state(self, done: Done) -> RunState:
-        """The state of a loop without queues."""
+        """Return the state of a loop without queues."""
         return RunState(
             slices=done.slices,
             rows=done.rows,
@@ -132,7 +132,10 @@ class Teller:
         )
 
     def end(self, done: Done, waited: Mapping[int, float]) -> None:
-        """The workflow is complete; `waited` is what each component has waited for other ranks, by its position."""
+        """Note that the workflow is complete.
+
+        `waited`: the seconds that each component has waited for other ranks, by its position.
+        """
         actors = [GENERATOR, *map(actor_of, self._stages)]
         emit(
             WorkflowDone(

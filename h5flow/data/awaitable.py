@@ -41,76 +41,77 @@ class _Calls(Protocol):
 
 
 class AwaitableDataManager:
-    """`await data_manager.awaitable.write_data(…)` is `data_manager.write_data(…)` without blocking the event loop.
+    """The data manager's calls for the event loop: `await data_manager.awaitable.write_data(…)` doesn't block it.
 
-    Arguments, results and errors are those of the data manager's methods of the same name.
+    Arguments, results and errors are those of the data manager's methods of the same name, and what is collective there
+    is so here. In a loop a call is made by the component's thread, elsewhere by any.
     """
 
     def __init__(self, data_manager: _Calls) -> None:
         self._data_manager = data_manager
 
     async def read(self, *args: Any) -> Any:
-        """`data_manager[args]`: rows of a dataset, or rows followed along references."""
+        """Read `data_manager[args]`: rows of a dataset, or rows followed along references."""
         return await _made(lambda: self._data_manager[args if len(args) > 1 else args[0]])
 
     async def exists(self, path: str) -> bool:
-        """Whether there is anything at a path of the file."""
+        """Say whether there is a group or dataset at a path of the file."""
         return await _made(lambda: self._data_manager.exists(path))
 
     async def dset_exists(self, dataset_name: str) -> bool:
-        """Whether there is a dataset of this name."""
+        """Say whether there is a dataset of this name."""
         return await _made(lambda: self._data_manager.dset_exists(dataset_name))
 
     async def ref_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
-        """Whether there are references between two datasets."""
+        """Say whether there are references between two datasets."""
         return await _made(lambda: self._data_manager.ref_exists(parent_dataset_name, child_dataset_name))
 
     async def attr_exists(self, name: str, key: str) -> bool:
-        """Whether the group of a dataset has an attribute."""
+        """Say whether the group of a dataset has an attribute."""
         return await _made(lambda: self._data_manager.attr_exists(name, key))
 
     async def get_attrs(self, name: str) -> dict[str, Any]:
-        """A copy of the attributes of a dataset's group."""
+        """Return a copy of the attributes of a dataset's group; assigning to it sets nothing. Raises `NotInFile`."""
         return await _made(lambda: dict(self._data_manager.get_attrs(name)))
 
     async def get_dset(self, dataset_name: str) -> h5py.Dataset:
-        """The dataset; what is done with it blocks, so better `read` it."""
+        """Return the dataset as an h5py object, whose use blocks: better `read` it. Raises `NotInFile`."""
         return await _made(lambda: self._data_manager.get_dset(dataset_name))
 
     async def get_ref(self, parent_dataset_name: str, child_dataset_name: str) -> tuple[h5py.Dataset, tuple[int, int]]:
-        """The references, and the columns of `parent_dataset_name` and `child_dataset_name`."""
+        """Return the references, and the columns of `parent_dataset_name` and `child_dataset_name`."""
         return await _made(lambda: self._data_manager.get_ref(parent_dataset_name, child_dataset_name))
 
     async def get_ref_region(self, parent_dataset_name: str, child_dataset_name: str) -> h5py.Dataset:
-        """The region table for the rows of `parent_dataset_name`."""
+        """Return the region table for the rows of `parent_dataset_name`."""
         return await _made(lambda: self._data_manager.get_ref_region(parent_dataset_name, child_dataset_name))
 
     async def create_dset(self, dataset_name: str, dtype: npt.DTypeLike, shape: Any = ()) -> None:
-        """Create a dataset."""
+        """Create a dataset without rows, unless it exists. Collective."""
         await _made(lambda: self._data_manager.create_dset(dataset_name, dtype, shape))
 
     async def create_ref(self, parent_dataset_name: str, child_dataset_name: str) -> None:
-        """Create references."""
+        """Create references between two datasets, unless they exist. Collective."""
         await _made(lambda: self._data_manager.create_ref(parent_dataset_name, child_dataset_name))
 
     async def set_attrs(self, name: str | None = None, /, **attrs: Any) -> None:
-        """Set attributes of a dataset's group."""
+        """Set attributes of a dataset's group. Collective."""
         await _made(lambda: self._data_manager.set_attrs(name, **attrs))
 
     async def delete(self, name: str) -> None:
-        """Remove what lies at a path."""
+        """Remove what is at a path, if anything. Collective."""
         await _made(lambda: self._data_manager.delete(name))
 
     async def reserve_data(self, dataset_name: str, spec: Any) -> Any:
-        """Make room for rows."""
+        """Make room for rows, and return them. Collective."""
         return await _made(lambda: self._data_manager.reserve_data(dataset_name, spec))
 
     async def write_data(self, dataset_name: str, spec: Any, data: Any) -> None:
-        """Write rows."""
+        """Write rows that exist."""
         await _made(lambda: self._data_manager.write_data(dataset_name, spec, data))
 
     async def write_ref(self, parent_dataset_name: str, child_dataset_name: str, refs: Any) -> None:
-        """Append references."""
+        """Append references. Collective."""
         await _made(lambda: self._data_manager.write_ref(parent_dataset_name, child_dataset_name, refs))
 
 

@@ -60,15 +60,15 @@ __getattr__ = on_first_use(
 class H5FlowDataManager:
     """Access by dataset name to one HDF5 file, which is opened on first use.
 
-    `mode` is h5py's. What lies at or below a path of `drop_list` goes to a temporary file and is gone after
-    `finish()`. `compression` (`'gzip'`, `'lzf'`) is applied to all datasets that are made.
+    `mode` is h5py's; with `'r'`, what would change the file raises `FileError`. What lies at or below a path of
+    `drop_list` goes to a temporary file and is gone after `finish()`. `compression` (`'gzip'`, `'lzf'`) is applied to
+    all datasets that are made. Calls block; on an event loop use `awaitable`.
 
-    Datasets have `/name/data` in the file, references `/parent/ref/child/ref`; names may hold slashes.
-    Everything that is written is visible at once through the manager, and through all h5py objects that
-    it hands out; it reaches the file later, at the latest when the manager is deleted or the interpreter
-    exits. As a context manager it calls `finish()`. With an `output`, the file that is written is the
-    output's working file. On several ranks `storage` says who writes (see `storage.choice`), and `source` is the
-    file that this one begins as a copy of; with `auto` making the manager is collective.
+    Dataset `name` has its rows at `/name/data` in the file, references are at `/parent/ref/child/ref`; names may hold
+    slashes. What is written is visible at once through the manager and all h5py objects that it hands out; it reaches
+    the file later, at the latest when the manager is deleted or the interpreter exits. As a context manager it calls
+    `finish()`. With an `output`, its working file is written. On several ranks `storage` says who writes (see
+    `storage.choice`; collective with `auto`), and `source` is the file that this one begins as a copy of.
 
     The class has as many methods as users know it by, and hardly any others.
     """
@@ -113,36 +113,36 @@ class H5FlowDataManager:
         self.finish()
 
     def view(self) -> H5FlowDataManager:
-        """The same file for one component, so that what it does can be told from what others do."""
+        """Return a manager of the same file for one component, so that its calls can be told from those of others."""
         return copy.copy(self)
 
     @property
     def mpi_flag(self) -> bool:
-        """Whether the manager may use MPI."""
+        """Say whether the manager may use MPI."""
         return mpi.available() if self._mpi is None else self._mpi
 
     @property
     def comm(self) -> Any:
-        """The communicator of the ranks that share the file, `None` without MPI."""
+        """Return the communicator of the ranks that share the file, `None` without MPI."""
         return self._comm if self._comm is not None else self._world(imported=True)
 
     def _world(self, imported: bool = False) -> Intracomm | None:
-        """All ranks. MPI is imported only if there are several, or where it is needed."""
+        """Return all ranks. MPI is imported only if there are several, or where it is needed."""
         wanted = self.mpi_flag if imported else self._mpi is not False and mpi.launched_ranks() > 1
         return mpi.world() if wanted and mpi.available() else None
 
     @property
     def rank(self) -> int:
-        """Number of this rank."""
+        """Return the number of this rank."""
         return 0 if self._comm is None else self._comm.Get_rank()
 
     @property
     def size(self) -> int:
-        """Number of ranks."""
+        """Return the number of ranks."""
         return 1 if self._comm is None else self._comm.Get_size()
 
     def _ranks(self, file: DataFile) -> FileRanks:
-        """The ranks that write the file, of which this is one."""
+        """Return the ranks that write the file, of which this is one."""
         if self._comm is None or self.size == 1 or self.mode == "r":
             return OneRank(file, (lambda: None) if self._output is None else self._output.wait)
         # One process has nothing to do with them, and starts more quickly without.
@@ -153,12 +153,15 @@ class H5FlowDataManager:
 
     @property
     def data_file(self) -> DataFile:
-        """The file as the runtime sees to it; components have no business with it."""
+        """Return the file as the runtime sees to it; components have no business with it."""
         return self._file
 
     @property
     def fh(self) -> h5py.File:
-        """The open file. What is buffered is written first."""
+        """Return the open file, to which all that is buffered is written first.
+
+        In a loop its use can't be followed: slices run one at a time from then on, or `H5FlowError` is raised.
+        """
         with self._file.context.lock:
             self._file.context.observer.everything("the file itself (data_manager.fh)")
             self._file.flush()
@@ -166,13 +169,13 @@ class H5FlowDataManager:
 
     @property
     def awaitable(self) -> AwaitableDataManager:
-        """The same calls for `async` stages and generators, to be awaited."""
+        """Return an object with the same calls, to be awaited in `async` stages and generators."""
         from h5flow.data.awaitable import AwaitableDataManager
 
         return AwaitableDataManager(self)
 
     def start_with_copy_of(self, path: str) -> None:
-        """Have the file begin as a copy of another one, unless it is the same. Only the first call counts."""
+        """Begin the file as a copy of another one, unless it is the same. Only the first call counts."""
         if self._output is not None:
             self._file.begin(self._output, path)
         else:
@@ -180,22 +183,22 @@ class H5FlowDataManager:
 
     @property
     def working_path(self) -> str:
-        """The path of the file while it is written; an output of a run gets its name when it is complete."""
+        """Return the path of the file while it is written; an output of a run gets its name when it is complete."""
         return self._file.path
 
     # what there is
 
     def exists(self, path: str) -> bool:
-        """Whether there is anything at a path of the file."""
+        """Say whether there is a group or dataset at a path of the file."""
         return self._find(layout.normalise(path), asked=True) is not None
 
     def dset_exists(self, dataset_name: str) -> bool:
-        """Whether there is a dataset of this name."""
+        """Say whether there is a dataset of this name."""
         path = layout.data_path(layout.normalise(dataset_name))
         return self._asked(path, self._file.catalog.observed(path) is not None)
 
     def ref_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
-        """Whether there are references between two datasets, whichever side created them."""
+        """Say whether there are references between two datasets, whichever side created them."""
         names = layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name)
         found = self._file.catalog.reference(*names)
         return found is not None and self._asked(found.pairs.path, True)
@@ -208,17 +211,17 @@ class H5FlowDataManager:
             return found
 
     def ref_region_exists(self, parent_dataset_name: str, child_dataset_name: str) -> bool:
-        """Whether there is a region table for the rows of the parent in references to the child."""
+        """Say whether there is a region table for the rows of the parent in references to the child."""
         return self.ref_exists(parent_dataset_name, child_dataset_name)
 
     def paths(self) -> list[str]:
-        """Absolute paths of all datasets, also of those that are going to be dropped."""
+        """Return the absolute paths of all datasets, also of those that are going to be dropped."""
         with self._file.context.lock:
             self._file.context.observer.everything("the names of all datasets")
             return self._file.catalog.paths()
 
     def attr_exists(self, name: str, key: str) -> bool:
-        """Whether the group of a dataset has an attribute."""
+        """Say whether the group of a dataset has an attribute."""
         with self._file.context.lock:
             found = self._find(layout.normalise(name), attributes=True)
             return found is not None and key in found.attrs
@@ -236,7 +239,7 @@ class H5FlowDataManager:
             return GroupAttributes(found, path, self._check_writable, self._keep_alive)
 
     def _find(self, path: str, attributes: bool = False, asked: bool = False) -> h5py.HLObject | None:
-        """What lies at a path, if it is to be seen; with `attributes`, they are going to be read."""
+        """Return what lies at a path, if it is to be seen; with `attributes`, they are going to be read."""
         with self._file.context.lock:
             observer = self._file.context.observer
             found = self._file.files.find(path)
@@ -248,16 +251,16 @@ class H5FlowDataManager:
             return found if visible else None
 
     def get_dset(self, dataset_name: str) -> h5py.Dataset:
-        """The dataset `/name/data`. Raises `NotInFile`."""
+        """Return the dataset `/name/data`, of shape (N, …), as an h5py object. Raises `NotInFile`."""
         return self._handle(self._dataset(dataset_name))
 
     def get_ref(self, parent_dataset_name: str, child_dataset_name: str) -> tuple[h5py.Dataset, tuple[int, int]]:
-        """The references (L, 2) and the columns of parent and child in it. Raises `NotInFile`."""
+        """Return the references, u4 (L, 2), and the columns of parent and child in them. Raises `NotInFile`."""
         reference = self._reference(parent_dataset_name, child_dataset_name)
         return self._handle(self._observed(reference.pairs)), reference.direction(layout.normalise(parent_dataset_name))
 
     def get_refs(self, dataset_name: str) -> list[h5py.Dataset]:
-        """All references that involve a dataset."""
+        """Return all references that involve a dataset, each u4 of shape (L, 2); none is no error."""
         with self._file.context.lock:
             observer, name = self._file.context.observer, layout.normalise(dataset_name)
             observer.read(Resource("references", name), None)
@@ -265,7 +268,7 @@ class H5FlowDataManager:
             return [self._handle(self._observed(p)) for p in found if observer.exists(p.path, True)]
 
     def get_ref_region(self, parent_dataset_name: str, child_dataset_name: str) -> h5py.Dataset:
-        """The region table for the rows of the parent in references to the child. Raises `NotInFile`."""
+        """Return the table (N,): `start`, `stop` of each parent row's references to the child. Raises `NotInFile`."""
         reference = self._reference(parent_dataset_name, child_dataset_name)
         column, _ = reference.direction(layout.normalise(parent_dataset_name))
         return self._handle(self._observed(reference.regions[column]))
@@ -284,9 +287,9 @@ class H5FlowDataManager:
     # creating and deleting
 
     def create_dset(self, dataset_name: str, dtype: npt.DTypeLike, shape: int | npt.ArrayLike = ()) -> None:
-        """Create a dataset of no rows, each of `shape` and `dtype`. Collective.
+        """Create a dataset without rows, unless it exists; `dtype` and `shape` are those of a row. Collective.
 
-        Nothing happens if it exists like this. Raises `DataMismatch` if it has another type or shape.
+        Raises `DataMismatch` if it exists with another type or shape, and for what HDF5 can't store, as numpy's text.
         """
         self._check_writable(f"create dataset '{dataset_name}'")
         row_shape = checked_row_shape(dataset_name, shape)
@@ -294,9 +297,9 @@ class H5FlowDataManager:
             self._file.commit(CreateDataset(layout.normalise(dataset_name), dtype, row_shape))
 
     def create_ref(self, parent_dataset_name: str, child_dataset_name: str) -> None:
-        """Create references between two datasets, which must exist. Collective.
+        """Create references between two datasets, unless they exist. Collective.
 
-        Nothing happens if they exist. Raises `RuntimeError` if they were created from the other side.
+        Raises `NotInFile` where a dataset is missing, `H5FlowError` (a `RuntimeError`) if the other side created them.
         """
         self._check_writable(f"create references '{parent_dataset_name}' → '{child_dataset_name}'")
         names = layout.normalise(parent_dataset_name), layout.normalise(child_dataset_name)
@@ -306,7 +309,8 @@ class H5FlowDataManager:
     def set_attrs(self, name: str | None = None, /, **attrs: Any) -> None:
         """Set attributes of a dataset's group, which is made if needed. Collective.
 
-        The dataset may be given as `name=…`, too; with its name in front, an attribute may be called `name`.
+        The dataset may be given as `name=…`, too; with its name in front, an attribute may be called `name`. Where
+        ranks give different values, that of the lowest rank is kept. Raises `DataMismatch` for what can't be stored.
         """
         dataset_name = attrs.pop("name") if name is None else name
         self._check_writable(f"set attributes of '{dataset_name}'")
@@ -315,7 +319,7 @@ class H5FlowDataManager:
             self._file.commit(SetAttributes(path, attrs))
 
     def delete(self, name: str) -> None:
-        """Remove what lies at a path, if there is anything, and all references that involve it. Collective."""
+        """Remove what is at a path, if anything, with all references that involve it. Collective."""
         self._check_writable(f"delete '{name}'")
         with self._file.context.lock:
             self._file.context.observer.everything(f"'{name}', by deleting it")
@@ -328,12 +332,12 @@ class H5FlowDataManager:
     @overload
     def reserve_data(self, dataset_name: str, spec: Spec) -> Spec: ...
     def reserve_data(self, dataset_name: str, spec: Any) -> Any:
-        """Make room for rows, which hold the dataset's fill value (zeros) until they are written. Collective.
+        """Make room for rows, which hold the dataset's fill value (mostly 0) until they are written. Collective.
 
-        For a number: so many new rows at the end, on several ranks in the order of these; returns their slice. For a
+        For a number: so many new rows at the end, those of one call in the order of ranks; returns their slice. For a
         slice, slices, or rows by number: at least as many rows as they need on any rank; returns `spec`. What selects
-        nothing, such as `slice(30, 20)`, needs none. Raises `NotInFile`, and `DataMismatch` for a negative number, and
-        for a dataset of fixed size.
+        nothing, such as `slice(30, 20)`, needs none. Raises `NotInFile`; `DataMismatch` for a negative number, a step
+        of 0, a mask, a dataset of fixed size; `RowsOutOfRange` for negative row numbers; `FileError` for a linked file.
         """
         self._check_writable(f"reserve rows of dataset '{dataset_name}'")
         dataset = self._dataset(dataset_name)
@@ -353,11 +357,13 @@ class H5FlowDataManager:
         return spec
 
     def write_data(self, dataset_name: str, spec: Any, data: Any) -> None:
-        """Write rows that exist; `data` is broadcast to them as numpy does.
+        """Write the rows `spec`, which exist: a slice, a row number, row numbers in any order, or a mask of all rows.
 
-        Records are written by the names of their fields, in any order of these. Fractions are cut off where integers
-        are stored, with a warning once per dataset. Raises `RowsOutOfRange` for rows past the end, `DataMismatch` for
-        data of another shape or with other fields, and for values that the type of the dataset can't hold.
+        `data`, an array, a list or an h5py dataset, is of their shape (n, …), or is broadcast to it as numpy does. The
+        last value for a row stays. Records are written by the names of their fields, in any order, tuples by position.
+        Fractions are cut off where integers are stored, with a warning once per dataset. Raises `NotInFile`;
+        `RowsOutOfRange` for rows past the end; `DataMismatch` for data of another shape or with other fields, and for
+        values that the type can't hold; `FileError` for rows in another file. Not collective.
         """
         self._check_writable(f"write to dataset '{dataset_name}'")
         dataset = self._dataset(dataset_name)
@@ -377,10 +383,10 @@ class H5FlowDataManager:
         write_rows(dataset, self._keep_alive, start, count, indices, data)
 
     def write_ref(self, parent_dataset_name: str, child_dataset_name: str, refs: Any) -> None:
-        """Append references: pairs (K, 2) of row numbers, of parent and child as named here. Collective.
+        """Append references: integers (K, 2), rows of parent and child as named here; K may be 0. Collective.
 
-        They are stored in the order given, whichever side created the references. Raises `NotInFile`,
-        and `InvalidReference` for what isn't pairs of row numbers.
+        They are stored in the order of ranks, and of a rank's pairs, whichever side created the references; pairs with
+        a masked number are left out. Raises `NotInFile`, and `InvalidReference` for what isn't pairs of row numbers.
         """
         self._check_writable(f"write references '{parent_dataset_name}' → '{child_dataset_name}'")
         reference = self._reference(parent_dataset_name, child_dataset_name)
@@ -407,14 +413,14 @@ class H5FlowDataManager:
     @overload
     def __getitem__(self, args: list[Any]) -> Any: ...
     def __getitem__(self, args: Any) -> Any:
-        """Objects and rows.
+        """Read rows, or rows along references, or return an h5py object.
 
         - `dm[path]`: the h5py object,
-        - `dm[name, sel]`: rows; `sel` is a slice, a row number (gives one row) or row numbers,
-        - `dm[a, b, …, sel]`: rows of the last dataset, followed along references from rows `sel` of the
-          first; a masked array (n, m, …). Without `sel`: from all rows.
+        - `dm[name, sel]`: a new array (n, …); `sel` is a slice, a row number (n is 1), row numbers or a mask,
+        - `dm[a, b, …, sel]`: as `walk` from rows `sel` of the first dataset, or without `sel` from all.
 
-        The same in a tuple or list made by code, in which a single name is that of a dataset: `dm[("a",)]`.
+        The same in a tuple or list made by code, in which a single name is that of a dataset: `dm[("a",)]`. Raises
+        `NotInFile`, `RowsOutOfRange` for row numbers that don't exist, `DataMismatch` for what selects no rows.
         """
         if isinstance(args, str):
             return self._object(args)
@@ -431,9 +437,10 @@ class H5FlowDataManager:
         return self.walk(names, selections[0] if selections else slice(None))
 
     def walk(self, names: list[str], selection: Any, indices_only: bool = False) -> np.ma.MaskedArray[Any, Any]:
-        """Follow references from rows `selection` of the first dataset to the last. Shape (n, m1, m2, …).
+        """Follow references from rows `selection` of the first dataset to the last one's rows, or to their numbers.
 
-        Raises `NotInFile` where two neighbours aren't joined.
+        Returns a masked array (n, m1, m2, …), as `dereference_chain`. Raises `NotInFile` where two neighbours aren't
+        joined, `RowsOutOfRange`, and `DanglingReference` where a row isn't there.
         """
         names = [layout.normalise(name) for name in names]
         references = [self._reference(one, other) for one, other in itertools.pairwise(names)]
@@ -464,10 +471,7 @@ class H5FlowDataManager:
     # the end
 
     def all_done(self, stopping: bool = False) -> bool:
-        """Whether no rank has more slices, asked by one that hasn't any or is `stopping`.
-
-        Collective: the other ranks ask as well, or get a slice.
-        """
+        """Say whether no rank has more slices; asked by one that has none, or is `stopping`. Collective."""
         return self._file.ranks.all_done(stopping)
 
     def dangling_references(self) -> list[str]:
@@ -475,7 +479,7 @@ class H5FlowDataManager:
         return self._file.catalog.dangling()
 
     def close_file(self) -> None:
-        """Write everything and close. The next use opens the file again."""
+        """Write everything and close; the next use opens the file again. Collective."""
         self._file.close()
 
     def finish(self) -> None:

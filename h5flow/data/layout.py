@@ -26,42 +26,42 @@ def normalise(name: str) -> str:
 
 
 def data_path(name: str) -> str:
-    """Where the rows of dataset `name` are."""
+    """Return the path of the rows of dataset `name`."""
     return f"/{name}/data"
 
 
 def ref_path(parent: str, child: str) -> str:
-    """Where the references from `parent` to `child` are, if `parent` is the side that created them."""
+    """Return the path of the references from `parent` to `child`, if `parent` is the side that created them."""
     return f"/{parent}/ref/{child}/ref"
 
 
 def region_path(of: str, other: str) -> str:
-    """Where the region table for the rows of `of` is, in the reference that joins it to `other`."""
+    """Return the path of the region table for the rows of `of`, in the reference that joins it to `other`."""
     return f"/{of}/ref/{other}/ref_region"
 
 
 def is_rows(path: str) -> bool:
-    """Whether a path is one of the rows of a dataset."""
+    """Say whether a path is one of the rows of a dataset."""
     return path.endswith("/data")
 
 
 def name_of(path: str) -> str:
-    """The name of the dataset whose rows are at a path; of other paths, the path."""
+    """Return the name of the dataset whose rows are at a path; of other paths, the path."""
     return path.strip("/").removesuffix("/data") if is_rows(path) else path
 
 
 def is_reference(path: str) -> bool:
-    """Whether a path is one of references."""
+    """Say whether a path is one of references."""
     return path.endswith("/ref") and "/ref/" in path
 
 
 def is_region_table(path: str) -> bool:
-    """Whether a path is one of a region table."""
+    """Say whether a path is one of a region table."""
     return path.endswith("/ref_region") and "/ref/" in path
 
 
 def joined(path: str) -> tuple[str, str]:
-    """The datasets that references at a path join: the one that created them, and the other.
+    """Return the datasets that references at a path join: the one that created them, and the other.
 
     Of a region table: the dataset for whose rows it is, and the other.
     """
@@ -70,5 +70,5 @@ def joined(path: str) -> tuple[str, str]:
 
 
 def lies_in(path: str, tops: Iterable[str]) -> bool:
-    """Whether a normalised path is one of `tops` or below one of them."""
+    """Say whether a normalised path is one of `tops` or below one of them."""
     return any(path == top or path.startswith(top + "/") for top in tops)

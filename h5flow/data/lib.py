@@ -23,21 +23,21 @@ __getattr__ = on_first_use(
 
 
 def print_ref(grp: h5py.Group) -> None:
-    """Print all references below a group, and how many there are of each."""
+    """Print all references below a group to standard output, and how many there are of each."""
     for path, found in _below(grp):
         if isinstance(found, h5py.Dataset) and is_reference(found, path):
             sys.stdout.write(f"{' -> '.join(datasets_of(found, path))}: {len(found)}\n")
 
 
 def print_data(grp: h5py.Group) -> None:
-    """Print all datasets below a group, with shape and type."""
+    """Print all datasets below a group to standard output, with shape and type."""
     for path, found in _below(grp):
         if isinstance(found, h5py.Dataset) and path.endswith("/data"):
             sys.stdout.write(f"{path[1:-5]}: {found.shape} {found.dtype}\n")
 
 
 def print_attr(grp: h5py.Group) -> None:
-    """Print the attributes of a group and of all groups below it."""
+    """Print the attributes of a group, and of all groups below it, to standard output."""
     for path, found in [(grp.name, grp), *_below(grp)]:
         if isinstance(found, h5py.Group) and len(found.attrs):
             sys.stdout.write(f"{path}\n")
@@ -46,7 +46,7 @@ def print_attr(grp: h5py.Group) -> None:
 
 
 def _below(grp: h5py.Group) -> Iterator[tuple[str, h5py.HLObject]]:
-    """Absolute path and object of what is below a group, as the group gives it: with rows that are not written yet."""
+    """Yield absolute path and object of what is below a group, as the group gives it: with rows not written yet."""
     top = "" if grp.name == "/" else grp.name
     for path, found in objects_below(grp):
         yield f"{top}/{path}", found if type(grp) in (h5py.Group, h5py.File) else grp[path]

@@ -133,7 +133,7 @@ def _check_groups(size: int, of: int) -> None:
 def _planned_together(
     world: Intracomm, configs: Sequence[WorkflowConfig], plan: Callable[[], tuple[list[FileJob], list[int]]]
 ) -> tuple[list[FileJob], list[int]]:
-    """What rank 0 has planned; a mistake of the user's is raised on all ranks, which then end in order."""
+    """Return what rank 0 has planned; a mistake of the user's is raised on all ranks, which then end in order."""
 
     def plan_or_mistake() -> tuple[list[FileJob], list[int]] | UsageError | DiscoveryError:
         try:
@@ -191,13 +191,13 @@ class _Signals:
 
     @contextmanager
     def caught(self) -> Iterator[_Signals]:
-        """In this block signals are caught."""
+        """Catch signals for the duration of the block."""
         with handling(self._receive, handled_anyway()):
             yield self
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """In this block a signal raises `Stopped`; so does one that came before."""
+        """Let a signal raise `Stopped` within the block; so does one that came before."""
         self._raises = True
         try:
             if self.noted is not None:
@@ -211,7 +211,7 @@ class _Signals:
 
     @contextmanager
     def handed_on(self) -> Iterator[None]:
-        """In this block a signal waits until there is a loop to be stopped, which all ranks of a group leave together.
+        """Hold a signal back until there is a loop to be stopped, which all ranks of a group leave together.
 
         Elsewhere the others may be waiting for this rank.
         """
@@ -275,7 +275,7 @@ class _Worker:
             result = self._run(number)
 
     def _next(self, result: FileOutcome | None) -> int | None:
-        """The next file, which is ready to be begun."""
+        """Take the next file and make it ready to be begun; `None` if there are no more."""
         if self._group is None:
             return self._taken(result, self._signals.noted)
         noted = [signal for signal in self._group.gathered(self._signals.noted) if signal is not None]
@@ -349,7 +349,10 @@ class _Worker:
         )
 
     def _given_up(self, group: Group, job: FileJob, error: BaseException) -> str:
-        """Why a file has failed, when all ranks of the group have let go of it. Raises `GroupFailed` if they can't."""
+        """Say why a file has failed, when all ranks of the group have let go of it.
+
+        Raises `GroupFailed` if they can't.
+        """
         alone = None if isinstance(error, OtherRankFailed | mpi.OnFirstRank) else line(error)
         leaving.tell(line(error))
         each = group.failed(alone, PATIENCE)

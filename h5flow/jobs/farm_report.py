@@ -56,7 +56,7 @@ class FarmReport:
 
     @property
     def have_failed(self) -> bool:
-        """Whether any file has."""
+        """Say whether any file has failed."""
         return bool(self._of("failed"))
 
     def tell(self) -> None:

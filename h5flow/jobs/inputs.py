@@ -29,32 +29,32 @@ class FileJob(msgspec.Struct, frozen=True):
 
     @property
     def log(self) -> str:
-        """The file that says how it went."""
+        """Return the name of the file that says how it went."""
         return f"{self.output}.log"
 
     @property
     def is_done(self) -> bool:
-        """Whether the output is there, which has its name only when it is complete."""
+        """Say whether the output is there, which has its name only when it is complete."""
         return Path(self.output).is_file()
 
     @property
     def was_begun(self) -> bool:
-        """Whether the file has been in work before."""
+        """Say whether the file has been worked on before."""
         return Path(self.log).is_file()
 
 
 def are_several(inputs: Sequence[str], output: str) -> bool:
-    """Whether each input is to get an output of its own, though there may be one only."""
+    """Say whether each input is to get an output of its own, though there may be one only."""
     return len(inputs) > 1 or has_placeholder(output) or any(_is_pattern(name) for name in inputs)
 
 
 def has_placeholder(output: str) -> bool:
-    """Whether the name of an output is made from that of its input."""
+    """Say whether the name of an output is made from that of its input."""
     return any(name in _PLACEHOLDERS for name in re.findall(_IN_BRACES, output))
 
 
 def file_jobs_of(inputs: Sequence[str], output: str) -> list[FileJob]:
-    """Inputs by name or pattern, each with its output, in the order in which they are given.
+    """List inputs by name or pattern, each with its output, in the order in which they are given.
 
     Of files that are themselves made of others, as when outputs lie beside inputs and a pattern finds both, there
     are no outputs. Raises `UsageError` if there are no files, or outputs that aren't one for each of them.
@@ -96,7 +96,7 @@ def _is_pattern(name: str) -> bool:
 
 
 def _expanded(names: Sequence[str]) -> list[str]:
-    """The files that are meant, each once."""
+    """List the files that are meant, each once."""
     files: dict[str, str] = {}
     for name in names:
         if _is_pattern(name):
@@ -118,7 +118,7 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
 
 def _filled(pattern: str, file: str) -> str:
-    """The output of an input."""
+    """Return the name of an input's output."""
 
     def value(match: re.Match[str]) -> str:
         name = match[1]

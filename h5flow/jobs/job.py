@@ -42,9 +42,9 @@ def run_workflows(
     watching: Watching | None = None,
     output: OutputFile | None = None,
 ) -> list[Done]:
-    """Run checked workflows in order; from the second on, the file is also the input. Says how far each got.
+    """Run checked workflows in order; from the second on, the file is also the input. Returns how far each got.
 
-    The ranks of `comm`, without one all that were launched, do so together; rank 0 says how far all of them got.
+    Collective on `comm`, without one on all ranks that were launched; rank 0 returns how far all of them got.
 
     An output that is there already is extended, itself if `in_place` or else a copy of it, or with `overwrite`
     replaced. `drop` applies to the last workflow, since the others may need what is dropped. The output has its name
@@ -122,7 +122,7 @@ def run_workflows(
 
 
 def launched(nompi: bool) -> Intracomm | None:
-    """All ranks, if a launcher has started several; raises `UsageError` if they can't work together."""
+    """Return all ranks, if a launcher has started several; raises `UsageError` if they can't work together."""
     ranks = mpi.launched_ranks()
     if ranks == 1:
         return None
@@ -159,11 +159,15 @@ def run(
 ) -> None:
     """Run workflow files in order on one output file; from the second on, the output is also the input.
 
-    `start_position` and `end_position` are rows of the source dataset; `drop` names datasets that the output
-    shall not have; `compression` is `'gzip'` or `'lzf'`; `verbose` 1 logs at info level, 2 at debug level;
-    `log_dir` gets a folder with a log file of each rank. Loggers of the application stay as they are: what users'
-    modules log is in the log file as far as those let it pass. `trace` is a file that Perfetto opens.
-    Raises `ConfigError` if a workflow is wrong as written, before anything is opened.
+    `start_position` and `end_position` bound the rows of the source dataset, the end not included, by default all;
+    `drop` names datasets that the output shall not have; `compression` of new datasets is `'gzip'`, `'lzf'`, or none;
+    `verbose` 1 logs at info level, 2 at debug level; `log_dir` gets a folder with a log file of each rank. Loggers of
+    the application stay as they are: what users' modules log is in the log file as far as those let it pass. `trace`
+    is a file that Perfetto opens. The output is `<output_filename>.partial` until all is done.
+
+    Collective where a launcher has started several ranks, of which a failure of one ends all. Raises `UsageError`,
+    `ConfigError` if a workflow is wrong as written, before anything is opened, `DiscoveryError` for a class that isn't
+    found, `Stopped` after SIGINT or SIGTERM, and what a component raises.
     """
     if verbose:
         logging.basicConfig()

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def metered(journal: Journal, settings: MetricsConfig) -> Iterator[None]:
-    """While a job has metrics. Raises `UsageError` where that can't be, before anything else is done."""
+    """Collect metrics of a job for the duration of the block. Raises `UsageError` where it can't, before all else."""
     if importlib.util.find_spec("prometheus_client") is None:
         raise UsageError("metrics need prometheus_client: pip install 'h5flow-async[metrics]'")
     from h5flow.telemetry.metrics import PERIOD, Metrics, registry_of, served, write

@@ -126,7 +126,7 @@ def plan(
     end: int | None = None,
     compression: str | None = None,
 ) -> Plan:
-    """What the workflows would do, one after the other. Raises what a run would raise before its first slice."""
+    """Plan what the workflows would do, one after the other. Raises what a run would raise before its first slice."""
     planned = []
     with tempfile.TemporaryDirectory(prefix="h5flow-plan-") as folder:
         # Components look at the name that the output will have.
@@ -176,7 +176,7 @@ def _facts(path: str | None) -> FileFacts | None:
 
 
 def _planned(manager: H5FlowManager, config: WorkflowConfig, facts: FileFacts | None) -> PlannedWorkflow:
-    """One workflow, whose components are tried."""
+    """Plan one workflow, whose components are tried."""
     file = _Structure(manager.data_manager)
     loops = isinstance(manager.generator, H5FlowDatasetLoopGenerator)
     if loops and not file.exists(manager.generator.dset_name):
@@ -268,7 +268,7 @@ def _source_of(kind: type) -> str:
 
 
 def _rows(manager: H5FlowManager) -> tuple[int | None, int | None]:
-    """The rows that are looped over, and how many make a slice, as far as that is known before."""
+    """Return how many rows are looped over, and how many make a slice, as far as that is known before."""
     generator = manager.generator
     if not isinstance(generator, H5FlowDatasetLoopGenerator) or generator.end_position is None:
         return None, None
@@ -284,7 +284,7 @@ class _Structure:
         self._data_manager = data_manager
 
     def content(self) -> set[str]:
-        """All datasets and references."""
+        """Return the names of all datasets and references."""
         found: set[str] = set()
         for path in self._data_manager.paths():
             if path.endswith("/data") and "/ref/" not in path:
@@ -295,11 +295,11 @@ class _Structure:
         return found
 
     def exists(self, name: str) -> bool:
-        """Whether there is a dataset."""
+        """Say whether there is a dataset."""
         return self._data_manager.dset_exists(name)
 
     def reference(self, one: str, other: str) -> str | None:
-        """The references between two datasets, `None` if there are none."""
+        """Return the references between two datasets, `None` if there are none."""
         if not self._data_manager.ref_exists(one, other):
             return None
         # What lies in another file isn't listed.
@@ -307,7 +307,7 @@ class _Structure:
         return next((name for name in names if name in self.content()), names[0])
 
     def row_bytes(self, name: str) -> int | None:
-        """The size of a row."""
+        """Return the size of a row in bytes, `None` where there is no such dataset."""
         if not self.exists(name):
             return None
         dataset = self._data_manager.get_dset(name)
@@ -315,7 +315,7 @@ class _Structure:
 
 
 def arrow(parent: str, child: str) -> str:
-    """References as they are shown to users."""
+    """Show references as users see them: `parent → child`."""
     return f"{parent} → {child}"
 
 
@@ -340,7 +340,7 @@ class _Needs:
         self._counts = {} if facts is None else {arrow(ref.parent, ref.child): ref.count for ref in facts.references}
 
     def planned(self, requirement: Requirement, position: int) -> PlannedRequirement:
-        """When a requirement of the stage at a position is loaded, and why then."""
+        """Say when a requirement of the stage at a position is loaded, and why then."""
         resources, missing = self._made_of(requirement)
         writers = [(self._makers.get(resource, 0), resource) for resource in resources]
         before = [(maker, resource) for maker, resource in writers if 1 <= maker < position]
@@ -364,7 +364,7 @@ class _Needs:
         )
 
     def waits(self, section: StageConfig, position: int) -> Iterator[str]:
-        """For whom a stage waits: those behind it that make what it requires."""
+        """Yield a sentence for each stage behind this one that makes what it requires, for which it waits."""
         for requirement in section.requires:
             for resource in self._made_of(requirement)[0]:
                 maker = self._makers.get(resource, 0)
@@ -372,14 +372,14 @@ class _Needs:
                     yield f"for {self._stages[maker - 1]} on the slice before, which makes '{resource}'"
 
     def _chain(self, requirement: Requirement) -> list[str]:
-        """The datasets from the source on; those that don't refer to it are read at the same rows."""
+        """Return the datasets from the source on; those that don't refer to it are read at the same rows."""
         path = [normalise(name) for name in requirement.path]
         if self._file.reference(self._source, path[0]) is not None:
             path.insert(0, self._source)
         return path
 
     def _made_of(self, requirement: Requirement) -> tuple[list[str], str]:
-        """The datasets and references of a requirement, and what is missing, in words."""
+        """Return the datasets and references of a requirement, and what is missing, in words."""
         chain = self._chain(requirement)
         resources: list[str] = []
         for name in chain:
@@ -394,7 +394,7 @@ class _Needs:
         return resources, ""
 
     def _bytes(self, requirement: Requirement) -> int | None:
-        """What a requirement is estimated to hold for a slice, from how many references the input has."""
+        """Return what a requirement is estimated to hold for a slice, from how many references the input has."""
         count: float | None = self._rows_per_slice
         chain = self._chain(requirement)
         for one, other in itertools.pairwise(chain):

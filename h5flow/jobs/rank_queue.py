@@ -37,7 +37,7 @@ class Dealer(Generic[T]):
         self._lock = threading.Lock()
 
     def take(self, result: T | None) -> int | None:
-        """The next number, `None` if there is none; with the result of the last one."""
+        """Take the next number, `None` if there is none; with the result of the last one."""
         with self._lock:
             if result is not None and self._received(result):
                 self._numbers.clear()
@@ -59,7 +59,7 @@ class RankQueue(Generic[T]):
             threading.Thread(target=self._serve, args=(dealer,), name="h5flow queue", daemon=True).start()
 
     def take(self, result: T | None) -> int | None:
-        """The next number, `None` if there is none; with the result of the last one."""
+        """Take the next number, `None` if there is none; with the result of the last one."""
         if self._dealer is not None:
             return self._dealer.take(result)
         sent(self._comm.isend((result,), 0, _ASK))
@@ -67,7 +67,7 @@ class RankQueue(Generic[T]):
         return answer
 
     def leave(self, ended: Callable[[], int]) -> int:
-        """When no rank takes numbers any more, what `ended` gives on rank 0."""
+        """Wait until no rank takes numbers any more; return what `ended` gives on rank 0."""
         if self._dealer is None:
             sent(self._comm.isend(None, 0, _ASK))
             answer: int = received(self._comm, 0, _END)[1]
@@ -101,14 +101,14 @@ class Group:
         self.leads: bool = comm.Get_rank() == 0
 
     def gathered(self, value: T) -> list[T]:
-        """On the first rank, what all of them have; elsewhere nothing."""
+        """Return on the first rank what all of them have, elsewhere nothing."""
         if not self.leads:
             sent(self._comm.isend(value, 0, _ASK))
             return []
         return [value, *(received(self._comm, rank, _ASK)[1] for rank in self._others)]
 
     def told(self, value: T | None = None) -> T | None:
-        """What the first rank says."""
+        """Return what the first rank says."""
         if not self.leads:
             heard: T | None = received(self._comm, 0, _ANSWER)[1]
             return heard
@@ -117,7 +117,7 @@ class Group:
         return value
 
     def failed(self, why: str | None, patience: float) -> list[str | None] | None:
-        """When all ranks have failed, why each of them has; `None` if one goes on for so many seconds."""
+        """Return why each of the ranks has failed, when all have; `None` if one goes on for so many seconds."""
         until = time.monotonic() + patience
         try:
             if self.leads:
@@ -132,12 +132,12 @@ class Group:
         return heard
 
     def another_comm(self) -> Intracomm:
-        """A communicator of these ranks on which nothing has been sent. Collective."""
+        """Return a communicator of these ranks on which nothing has been sent. Collective."""
         return self._comm.Dup()
 
 
 def received(comm: Intracomm, source: int | None, tag: int, until: float | None = None) -> tuple[int, Any]:
-    """The next message and the rank that it is from, without burning a core until it comes.
+    """Receive the next message and the rank that it is from, without burning a core until it comes.
 
     Raises `TimeoutError` if none comes `until` a moment of `time.monotonic`.
     """

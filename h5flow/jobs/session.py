@@ -42,7 +42,7 @@ def session(
     trace: str | None = None,
     watching: Watching | None = None,
 ) -> Iterator[Journal]:
-    """While a job runs: it is told as the first workflow wants, or to a folder, and drawn in a `trace`. Collective.
+    """Log a job for the duration of the block, as its first workflow or `log_dir` says; draw a `trace`. Collective.
 
     `watching` is entered with the journal, for who shows people how far it is.
     """
@@ -133,7 +133,7 @@ def _versions() -> dict[str, str]:
 
 
 def size_of_file(path: str) -> int | None:
-    """How many bytes a file has, if it is there."""
+    """Return the size of a file in bytes, `None` if it isn't there."""
     try:
         return Path(path).stat().st_size
     except OSError:

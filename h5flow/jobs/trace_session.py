@@ -23,7 +23,10 @@ _EXCHANGES = 8
 
 @contextmanager
 def drawn(journal: Journal, path: str, comm: Intracomm | None) -> Iterator[None]:
-    """While a job is drawn. Collective; where the job fails, each rank that does joins the parts as they are."""
+    """Draw a job for the duration of the block.
+
+    Collective; where it fails, each rank that does joins the parts there are.
+    """
     rank, size = journal.identity.rank, journal.identity.size
     zero = journal.began
     if comm is not None and size > 1:
@@ -59,7 +62,7 @@ def _merged(path: str, size: int, *, keep: bool) -> None:
 
 
 def _ahead_of_first(comm: Intracomm) -> float:
-    """How far the clock of rank 0 is ahead of that of this rank, in seconds. Collective."""
+    """Say how far the clock of rank 0 is ahead of that of this rank, in seconds. Collective."""
     exchanges: list[tuple[float, float, float]] = []
     for other in range(1, comm.Get_size()):
         for _ in range(_EXCHANGES):

@@ -86,11 +86,11 @@ class H5FlowDatasetLoopGenerator(H5FlowGenerator):
         self.iteration = 0
 
     def __len__(self) -> int:
-        """The number of slices of this rank."""
+        """Return the number of slices of this rank."""
         return len(self.slices)
 
     def next(self) -> slice:
-        """The next rows of this rank, `EMPTY` at the end."""
+        """Return the next rows of this rank, `EMPTY` at the end."""
         if self.iteration >= len(self.slices):
             return self.EMPTY
         self.iteration += 1

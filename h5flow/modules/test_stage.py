@@ -21,7 +21,7 @@ class H5FlowTestStage(H5FlowStage):
         _log.info("stage '%s' on '%s', requires %s", self.name, source_name, self.requires)
 
     def run(self, source_name: str, source_slice: slice, cache: dict[str, Any]) -> None:
-        """Log what there is."""
+        """Log the slice, and names and shapes in the cache."""
         super().run(source_name, source_slice, cache)
         held = ", ".join(f"{name}: {getattr(value, 'shape', None)}" for name, value in cache.items())
         _log.info("stage '%s' on '%s' %s: %s", self.name, source_name, source_slice, held)

@@ -46,7 +46,7 @@ class Applying:
 
     @contextmanager
     def expecting(self, key: Key, own: Any) -> Iterator[None]:
-        """Have the calling thread get the outcome of a call, for the duration of the block."""
+        """Let the calling thread get the outcome of a call, for the duration of the block."""
         self._own[key] = own
         try:
             yield
@@ -54,7 +54,7 @@ class Applying:
             del self._own[key]
 
     def expect_later(self, key: Key, then: Callable[[Any], None]) -> None:
-        """Have `then` be called with the outcome of a call, in any thread."""
+        """Register `then` to be called with the outcome of a call, in any thread."""
         self._later[key] = then
 
     def expected_later(self) -> list[Key]:
@@ -123,7 +123,7 @@ class Applying:
             self._changed.notify_all()
 
     def apply_all(self, check: Callable[[], None]) -> bool:
-        """Have all rounds applied that have arrived, waiting for those who have to, while `check` doesn't raise.
+        """Apply all rounds that have arrived, waiting for threads that have to, while `check` doesn't raise.
 
         Says whether they are. They aren't where what `submit` hands calls to has to come first.
         """

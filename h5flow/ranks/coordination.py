@@ -44,7 +44,7 @@ class Coordination:
 
     @property
     def waited(self) -> dict[int, float]:
-        """Seconds that each component has waited for other ranks in the loop, by its position."""
+        """Return the seconds that each component has waited for other ranks in the loop, by its position."""
         return self._waiting.seconds
 
     # progress
@@ -55,7 +55,7 @@ class Coordination:
         self._has_moved()
 
     def passed(self, number: int, position: int) -> None:
-        """Have a component be done with a slice."""
+        """Note that a component is done with a slice."""
         self._progress.passed(number, position)
         self._has_moved()
 
@@ -141,11 +141,11 @@ class Coordination:
     # the end
 
     def give_up(self, error: BaseException) -> None:
-        """Have whoever waits for other ranks, now or later, get an error."""
+        """Give an error to whoever waits for other ranks, now or later."""
         self._dispatcher.give_up(error)
 
     def tell_failure(self, why: str) -> None:
-        """Have whoever waits for ranks, here or on the others, get an error, now or later."""
+        """Give an error to whoever waits for ranks, here or on the others, now or later."""
         self._dispatcher.tell(Failed(why))
 
     def close(self, patience: float | None = None) -> bool:

@@ -85,7 +85,7 @@ class Courier:
             self.wake()
 
     def wake(self) -> None:
-        """Have `between` be called soon."""
+        """Make the courier call `between` soon."""
         if not self._awake:
             self._awake = True
             self._doorbell.ring(self._rank)

@@ -85,11 +85,11 @@ class Dispatcher:
         return self._collected.pop(number)
 
     def wake(self) -> None:
-        """Have others be told how far this rank is, if they want to know it."""
+        """Tell others soon how far this rank is, if they want to know it."""
         self._courier.wake()
 
     def give_up(self, error: BaseException) -> None:
-        """Have whoever waits for other ranks, now or later, get an error."""
+        """Give an error to whoever waits for other ranks, now or later."""
         self._waiting.fail(error)
         self.owner.give_up()
         self._waiting.give_up(error)

@@ -21,7 +21,7 @@ class SharedFile(Protocol):
 
     @property
     def failed(self) -> bool:
-        """Whether this rank has failed, and others may wait for it."""
+        """Say whether this rank has failed, and others may wait for it."""
         ...
 
     def tell(self, why: str) -> None:

@@ -25,7 +25,7 @@ class Components(Protocol):
         ...
 
     def acting_at(self, moment: RunMoment) -> AbstractContextManager[object]:
-        """Have the calling thread act for the component of a moment, for the duration of the block."""
+        """Let the calling thread act for the component of a moment, for the duration of the block."""
         ...
 
 
@@ -49,12 +49,12 @@ class Member(Protocol):
 
     @property
     def components(self) -> Components:
-        """The components at work."""
+        """Return the components at work."""
         ...
 
     @property
     def all_open(self) -> bool:
-        """Whether all ranks have the file open, so that there are rounds that they carry out at once."""
+        """Say whether all ranks have the file open, so that there are rounds that they carry out at once."""
         ...
 
     def apply(self, closed: Round, own: Any) -> Any:

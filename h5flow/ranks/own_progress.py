@@ -36,19 +36,19 @@ class OwnProgress:
         self._moved = True
 
     def passed(self, number: int, position: int) -> None:
-        """Have a component be done with a slice; there is one if it is the generator."""
+        """Note that a component is done with a slice; there is one if it is the generator."""
         self._now.finish(number, position)
         if position == 0:
             self._now.decided = number
         self._moved = True
 
     def finish_generator(self, number: int) -> None:
-        """Have the generator be done with what it does for a slice, before it is decided whether there is one."""
+        """Note that the generator is done with what it does for a slice, before it is decided whether there is one."""
         self._now.finish(number, 0)
         self._moved = True
 
     def decide(self, number: int) -> None:
-        """Have it be decided whether there is a slice of this number."""
+        """Note that it is decided whether there is a slice of this number."""
         self._now.decided = number
         self._moved = True
 
@@ -71,7 +71,7 @@ class OwnProgress:
         return moment, count
 
     def want(self) -> None:
-        """Have the progress be told as soon as there is any that others don't know."""
+        """Note that others want to be told of progress as soon as there is any that they don't know."""
         self.wanted = True
 
     def told(self) -> Progress:

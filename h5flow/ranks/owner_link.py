@@ -30,13 +30,13 @@ class OwnerLink:
         self._answered = threading.Condition()
 
     def send(self, *request: Any) -> None:
-        """Have the owner do something, soon."""
+        """Let the owner do something, soon."""
         while self._backlog() > _MOST_UNSENT:
             time.sleep(1e-3)
         self._post(Do(request))
 
     def request(self, *request: Any) -> Any:
-        """Have the owner do something, and return what comes of it; raises what that raises."""
+        """Let the owner do something, and return what comes of it; raises what that raises."""
         number = next(self._numbers)
         self._post(Ask(number, request))
         with self._answered:
@@ -52,6 +52,6 @@ class OwnerLink:
             self._answered.notify_all()
 
     def give_up(self) -> None:
-        """Have whoever waits for an answer look whether ranks have given up."""
+        """Wake whoever waits for an answer, to look whether ranks have given up."""
         with self._answered:
             self._answered.notify_all()

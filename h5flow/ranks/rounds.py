@@ -102,7 +102,7 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """Its resource and place, which tell it from other rounds that aren't closed yet."""
+        """Return its resource and place, which tell it from other rounds that aren't closed yet."""
         return self.resource, self.place
 
 

@@ -67,11 +67,11 @@ class Waiting:
             raise self._error
 
     def fail(self, error: BaseException) -> None:
-        """Have whoever waits for other ranks, now or later, get an error; the lock is held or not needed."""
+        """Give an error to whoever waits for other ranks, now or later; the lock is held or not needed."""
         self._error = self._error or error
 
     def give_up(self, error: BaseException) -> None:
-        """Have whoever waits for other ranks, now or later, get an error."""
+        """Give an error to whoever waits for other ranks, now or later."""
         self.fail(error)
         with self.changed:
             self.changed.notify_all()

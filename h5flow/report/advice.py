@@ -22,7 +22,7 @@ LOOK = "look in the timeline for where nobody is at work, and at what else the m
 
 
 def own_datasets(actor: str) -> str:
-    """Against waiting for other components to go first."""
+    """Advise against waiting for other components to go first."""
     return (
         f"datasets of their own for {named(actor)} and the others: who appends to the same dataset, or reads rows that"
         " a later stage changes, waits until earlier slices are through"
@@ -30,17 +30,17 @@ def own_datasets(actor: str) -> str:
 
 
 def pipelined(factor: float) -> str:
-    """Against sequential mode."""
+    """Advise against sequential mode."""
     return f"runtime.mode: pipelined, in which this could be up to {factor:.1f} times as fast"
 
 
 def quicker_call(call: str) -> str:
-    """Against a long `init` or `finish`."""
+    """Advise against a long `init` or `finish`."""
     return f"a quicker {call}"
 
 
 def fewer_rows(rank: int, rows: float, usual: float) -> str:
-    """For a rank that had more to do than the others."""
+    """Advise a rank that had more to do than the others."""
     return (
         f"less to do for rank {rank}, which had {rows:,.0f} rows, others {usual:,.0f}: smaller slices (chunk_size) are"
         " shared more evenly"
@@ -48,7 +48,7 @@ def fewer_rows(rank: int, rows: float, usual: float) -> str:
 
 
 def look_at_rank(rank: int, host: str) -> str:
-    """For a rank that had as much to do as the others, and was slower."""
+    """Advise a rank that had as much to do as the others, and was slower."""
     return (
         f"a look at rank {rank} (host {host}): its rows are as many as those of others, but may take longer, or its"
         " processor is slower, or has other work"
@@ -56,7 +56,7 @@ def look_at_rank(rank: int, host: str) -> str:
 
 
 def on(actor: ActorWork) -> list[str]:
-    """For an actor that is at work most of the time."""
+    """List advice for an actor that is at work most of the time."""
     if actor.name == PREFETCHER:
         return [
             f"runtime.loaders: {2 * actor.threads} (now {actor.threads}), threads that load ahead",

@@ -59,7 +59,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 def figures(run: Run, workflows: Sequence[WorkflowOnRank], first: int | None) -> list[Figure]:
-    """The pictures of a workflow; those that are of one rank begin with the rank `first`."""
+    """Draw the pictures of a workflow; those that are of one rank begin with the rank `first`."""
     by_rank = {run.rank_of(each): each for each in workflows if len(each.slices)}
     if not by_rank:
         return []
@@ -96,7 +96,7 @@ def _timeline(workflows: dict[str, WorkflowOnRank]) -> Figure:
 
 
 def _drawn(workflow: WorkflowOnRank) -> tuple[int, int]:
-    """Which slices are drawn, by their place."""
+    """Say which slices are drawn, by their place."""
     total = len(workflow.slices)
     count = min(total, max(SEEN, MOST_BARS // (3 + 3 * len(workflow.slices.stages))))
     # The last ones of a run that has no end, for there it ended.
@@ -179,7 +179,7 @@ def _bars(workflow: WorkflowOnRank) -> tuple[list[Plot], Plot]:
 
 
 def _both(workflow: WorkflowOnRank, low: float, high: float) -> Plot:
-    """Where loading and computing go on at once."""
+    """Plot where loading and computing go on at once."""
     began, ended = overlaps(loading_spans(workflow), computing_spans(workflow))
     near = (ended > low) & (began < high)
     return {
@@ -195,7 +195,7 @@ def _both(workflow: WorkflowOnRank, low: float, high: float) -> Plot:
 
 
 def _lanes(began: Column, lasts: Column) -> Column:
-    """For each slice the first loader that was free; -1 where nothing was loaded ahead."""
+    """Return for each slice the first loader that was free; -1 where nothing was loaded ahead."""
     lanes = np.full(len(began), -1)
     free: list[float] = []
     for place in np.argsort(np.where(np.isnan(began), np.inf, began), kind="stable"):
@@ -210,7 +210,7 @@ def _lanes(began: Column, lasts: Column) -> Column:
 
 
 def _seen(workflow: WorkflowOnRank, part: npt.NDArray[np.int_]) -> list[float]:
-    """What is seen of a timeline at first: as long as some slices take to be done, where most overlaps."""
+    """Say what is seen of a timeline at first: as long as some slices take to be done, where most overlaps."""
     slices = workflow.slices
     ended = np.sort(slices.ended[part])
     low, high = float(slices.began[part].min()), float(ended[-1])
@@ -471,10 +471,10 @@ def _round(moment: float) -> float:
 
 
 def _plain(text: str) -> str:
-    """A text in which plotly finds no tags."""
+    """Return a text in which plotly finds no tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _in_template(text: str) -> str:
-    """A text in which it finds no variables either."""
+    """Return a text in which it finds no variables either."""
     return _plain(text).replace("%{", "% {")

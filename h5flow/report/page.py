@@ -28,7 +28,7 @@ MOST_RANKS = 256
 
 
 def page(run: Run, verdict: Verdict) -> str:
-    """The page. Raises `UsageError` without plotly."""
+    """Return the page as HTML. Raises `UsageError` without plotly."""
     script = _plotly()
     drawn: list[Figure] = []
     body = "\n".join(_body(run, verdict, drawn))
@@ -185,7 +185,7 @@ def _figure(figure: Figure, number: int) -> str:
 def _table(
     title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1, note: str = ""
 ) -> Iterator[str]:
-    """A table of escaped cells, of whose columns the first are `words` and the others numbers."""
+    """Yield a table of escaped cells, of whose columns the first are `words` and the others numbers."""
     rows = list(rows)
     if not rows:
         return

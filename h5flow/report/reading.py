@@ -81,7 +81,7 @@ _HEAD = msgspec.json.Decoder(_Head)
 
 
 def read_run(path: str) -> Run:
-    """The run whose logs are in a folder, in the newest folder of a folder of runs, or in a file.
+    """Read the run whose logs are in a folder, in the newest folder of a folder of runs, or in a file.
 
     Raises `UsageError` where there is none.
     """
@@ -97,7 +97,7 @@ def read_run(path: str) -> Run:
 
 
 def _files(path: Path) -> list[Path]:
-    """The log files that a path stands for."""
+    """Return the log files that a path stands for."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -147,7 +147,7 @@ class _Columns:
                     column.append(_NAN)
 
     def made(self, stages: Sequence[str]) -> Slices:
-        """The columns as they are now, of stages in their order."""
+        """Return the columns as they are now, of stages in their order."""
         names = [
             *(name for name in stages if name in self.stages),
             *(name for name in self.stages if name not in stages),
@@ -171,11 +171,11 @@ class _Reading:
     finishing: list[float | None] = field(default_factory=list)
 
     def moment(self, timestamp: datetime) -> float:
-        """Seconds from the beginning of the job."""
+        """Return a moment in seconds from the beginning of the job."""
         return timestamp.timestamp() - self.rank.began_at
 
     def workflow(self, name: str | None) -> WorkflowOnRank:
-        """The workflow that is running."""
+        """Return the workflow that is running."""
         workflows = self.rank.workflows
         if not workflows or (name is not None and workflows[-1].name != name):
             # Its beginning isn't in the log, which was begun later, or has lost lines.
@@ -225,7 +225,7 @@ class _Reader:
             self.notices.append(f"'{path.name}' is empty")
 
     def newest(self) -> Run:
-        """The run that began last."""
+        """Return the run that began last."""
         began: dict[str, float] = {}
         for (run_id, _), reading in self.ranks.items():
             began[run_id] = min(began.get(run_id, reading.rank.began_at), reading.rank.began_at)
@@ -360,7 +360,7 @@ class _Reader:
 
 
 def _completed(reading: _Reading) -> Rank:
-    """A rank, with what can be said only when all of its lines are read."""
+    """Complete a rank with what can be said only when all of its lines are read."""
     rank = reading.rank
     rank.heard_at = max(rank.began_at, reading.last.timestamp())
     rank.began_at += reading.late
@@ -383,7 +383,7 @@ def _completed(reading: _Reading) -> Rank:
 
 
 def _listed(run: Run) -> str:
-    """The ranks without a log, the first of them if they are many."""
+    """Return the ranks without a log, the first of them if they are many."""
     count = run.size - len(run.ranks)
     shown = [str(rank) for rank in itertools.islice((rank for rank in range(run.size) if rank not in run.ranks), 8)]
     if count > len(shown):

@@ -45,7 +45,7 @@ class StageColumns:
 
     @property
     def ended(self) -> Column:
-        """When it was done with each slice."""
+        """Return when the stage was done with each slice."""
         return self.began + self.load + self.run + self.write
 
 
@@ -71,17 +71,17 @@ class Slices:
 
     @property
     def made(self) -> Column:
-        """When the generator had made each slice."""
+        """Return when the generator had made each slice."""
         return self.began + self.generator
 
     @property
     def ended(self) -> Column:
-        """When each slice was done."""
+        """Return when each slice was done."""
         return self.began + self.in_flight
 
     @property
     def share(self) -> float:
-        """The share of the slices that is told, from 0 to 1: less than 1 with `logging.sample`."""
+        """Return the share of the slices that is told, from 0 to 1: less than 1 with `logging.sample`."""
         return len(self) / (float(self.number.max()) + 1) if len(self) else 1.0
 
 
@@ -128,18 +128,18 @@ class WorkflowOnRank:
 
     @property
     def elapsed(self) -> float:
-        """How long the loop took."""
+        """Say how long the loop took."""
         return max(0.0, self.loop_ended - self.loop_began)
 
     @property
     def is_sampled(self) -> bool:
-        """Whether only some slices are told."""
+        """Say whether only some slices are told."""
         told = self.done.slices if self.done is not None else None
         return (told is not None and told > len(self.slices)) or self.slices.share < 1.0
 
     @property
     def totals(self) -> dict[str, ActorTotals]:
-        """What each actor has spent on all slices; where the run hasn't come to say so, as far as slices tell."""
+        """Return what each actor has spent on all slices; where the run hasn't said so, as far as slices tell."""
         return dict(self.done.actors) if self.done is not None and self.done.actors else _summed(self)
 
 
@@ -159,7 +159,7 @@ class Rank:
 
     @property
     def elapsed(self) -> float:
-        """How long the job took on this rank, or how long it was heard of."""
+        """Say how long the job took on this rank, or how long it was heard of."""
         return max(0.0, self.heard_at - self.began_at)
 
 
@@ -211,17 +211,17 @@ class Run:
 
     @property
     def first(self) -> Rank:
-        """The first rank that is told."""
+        """Return the lowest of the ranks that are told."""
         return self.ranks[min(self.ranks)]
 
     @property
     def failures(self) -> dict[int, RunFailed]:
-        """What has failed, by rank."""
+        """Say what has failed, by rank."""
         return {rank: each.end for rank, each in sorted(self.ranks.items()) if isinstance(each.end, RunFailed)}
 
     @property
     def status(self) -> str:
-        """`done`, `failed`, `stopped`, or `incomplete` where no end is told."""
+        """Return `done`, `failed`, `stopped`, or `incomplete` where no end is told."""
         ends = [rank.end for rank in self.ranks.values()]
         for kind, status in ((RunFailed, "failed"), (RunStopped, "stopped")):
             if any(isinstance(end, kind) for end in ends):
@@ -230,7 +230,7 @@ class Run:
 
     @property
     def workflows(self) -> list[list[WorkflowOnRank]]:
-        """Each workflow of the job, on all ranks that tell of it."""
+        """Return each workflow of the job, on all ranks that tell of it."""
         most = max(len(rank.workflows) for rank in self.ranks.values())
         return [
             [rank.workflows[place] for _, rank in sorted(self.ranks.items()) if place < len(rank.workflows)]
@@ -238,12 +238,12 @@ class Run:
         ]
 
     def rank_of(self, workflow: WorkflowOnRank) -> int:
-        """The rank that tells of a workflow."""
+        """Return the rank that tells of a workflow."""
         return next(number for number, rank in self.ranks.items() if workflow in rank.workflows)
 
 
 def _summed(workflow: WorkflowOnRank) -> dict[str, ActorTotals]:
-    """What the slices that are told add up to, in proportion where not all are."""
+    """Add up the slices that are told, in proportion where not all are."""
     slices = workflow.slices
     if not len(slices):
         return {}

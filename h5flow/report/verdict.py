@@ -85,7 +85,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judged(run: Run) -> Verdict:
-    """What is to be said of a run."""
+    """Judge a run: say what is to be said of it."""
     return Verdict(
         run_id=run.run_id,
         status=run.status,
@@ -118,7 +118,7 @@ def _outcome(run: Run) -> str:
 
 
 def slices_and_rows(workflows: Sequence[WorkflowOnRank]) -> tuple[int, int]:
-    """How many a workflow had on all ranks that tell of it."""
+    """Count the slices and rows of a workflow on all ranks that tell of it."""
     slices = rows = 0
     for each in workflows:
         if each.done is not None:
@@ -141,7 +141,7 @@ class _Loop:
         self._slices, self._rows = slices_and_rows(workflows)
 
     def verdict(self) -> LoopVerdict:
-        """What is to be said of it."""
+        """Judge the loop: say what is to be said of it."""
         works = [work for _, _, work in self._ranks]
         elapsed = sum(work.elapsed for work in works)
         loading, computing = sum(work.loading for work in works), sum(work.computing for work in works)
@@ -198,7 +198,7 @@ class _Loop:
         return "There were no slices." if self._run.status == "done" else "No slice was done."
 
     def _start(self) -> tuple[Limit, list[str]] | None:
-        """What is before and after the loop took most of the time."""
+        """Say whether what is before and after the loop took most of the time, with advice; `None` if it didn't."""
         rank, workflow, work = max(self._ranks, key=lambda each: each[1].ended - each[1].began)
         whole = workflow.ended - workflow.began
         before, after = workflow.loop_began - workflow.began, workflow.ended - workflow.loop_ended
@@ -222,7 +222,7 @@ class _Loop:
         ]
 
     def _ranks_wait(self) -> tuple[Limit, list[str]] | None:
-        """Ranks have waited for one of them, or for each other."""
+        """Say whether ranks have waited for one of them, or for each other, with advice; `None` if they haven't."""
         if len(self._ranks) < 2:
             return None
         waits = {rank: work.ranks_wait / work.elapsed for rank, _, work in self._ranks}
@@ -252,7 +252,7 @@ class _Loop:
         ]
 
     def _slowest(self) -> tuple[int, str, float, float]:
-        """The rank where an actor worked much longer than elsewhere, the actor, how many times, and how long."""
+        """Find the rank where an actor worked much longer than elsewhere, the actor, how many times, and how long."""
         found = []
         for name in dict.fromkeys(actor.name for _, _, work in self._ranks for actor in work.actors):
             worked = {
@@ -384,7 +384,7 @@ class _Loop:
             yield f"{percent(hidden)} of the loading went on while something was computed."
 
     def _beside(self, limit: Limit) -> Iterator[str]:
-        """What hasn't limited the run, and is worth a word."""
+        """Yield what hasn't limited the run, and is worth a word."""
         reloads = sum(each.done.reloads for each in self._workflows if each.done is not None)
         if self._slices and reloads >= WORTH_A_WORD * self._slices:
             self._advise(advice.UNCHANGED_ROWS)
@@ -404,7 +404,7 @@ class _Loop:
 
 
 def _next(first: ActorWork, work: LoopWork) -> Iterator[str]:
-    """Who would limit a run without its first limit."""
+    """Say who would limit the run if its first limit were gone."""
     other = max((actor for actor in work.actors if actor is not first), key=lambda actor: actor.busy, default=first)
     if other is not first and other.busy >= 0.05:
         yield (

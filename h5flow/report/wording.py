@@ -10,22 +10,22 @@ _NAMES = {GENERATOR: "the generator", PREFETCHER: "loading ahead", COMMITTER: "t
 
 
 def named(actor: str) -> str:
-    """An actor in a sentence."""
+    """Name an actor in a sentence."""
     return _NAMES.get(actor, f"stage '{actor}'")
 
 
 def percent(share: float) -> str:
-    """A share, as in `95 %`."""
+    """Word a share, as in `95 %`."""
     return f"{100 * share:.0f} %"
 
 
 def times(factor: float) -> str:
-    """How many times, as in `1.7 times`."""
+    """Word a factor, as in `1.7 times`."""
     return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
 
 
 def lasting(seconds: float) -> str:
-    """A duration, as in `12.5 ms`, `3 min 5 s`."""
+    """Word a duration, as in `12.5 ms`, `3 min 5 s`."""
     if seconds < 1e-3:
         return f"{1e6 * seconds:.0f} µs"
     if seconds < 1:
@@ -38,10 +38,10 @@ def lasting(seconds: float) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence, as in `a, b and c`."""
+    """List names in a sentence, as in `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def capital(sentence: str) -> str:
-    """A sentence, whose first letter may not be one yet."""
+    """Begin a sentence with a capital letter."""
     return sentence[:1].upper() + sentence[1:]

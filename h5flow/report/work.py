@@ -28,28 +28,31 @@ class ActorWork:
 
     @property
     def worked(self) -> float:
-        """Seconds in which it has worked, and not waited."""
+        """Return the seconds in which it has worked, and not waited."""
         return max(0.0, self.totals.worked_s - self.ranks_wait)
 
     @property
     def busy(self) -> float:
-        """The share of the loop in which it was at work, from 0 to 1."""
+        """Return the share of the loop in which it was at work, from 0 to 1."""
         return min(1.0, self.worked / (self.elapsed * self.threads)) if self.elapsed > 0 else 0.0
 
     @property
     def write(self) -> float:
-        """Writing, without waiting for other ranks, which nearly all of its waiting for them is."""
+        """Return the seconds of writing.
+
+        Waiting for other ranks, nearly all of which happens within writing, is taken off.
+        """
         return max(0.0, self.totals.write_s - self.ranks_wait)
 
     @property
     def part(self) -> str:
-        """What most of its work is: `load`, `run` or `write`."""
+        """Return what most of its work is: `load`, `run` or `write`."""
         parts = {"load": self.totals.load_s, "run": self.totals.run_s, "write": self.write}
         return max(parts, key=lambda part: parts[part])
 
     @property
     def is_stage(self) -> bool:
-        """Whether it is one of the workflow's stages."""
+        """Say whether it is one of the workflow's stages."""
         return self.name not in (GENERATOR, PREFETCHER, COMMITTER)
 
 
@@ -65,17 +68,17 @@ class LoopWork:
 
     @property
     def loading(self) -> float:
-        """L: seconds of loading, ahead and at the moment of stages."""
+        """Return L: seconds of loading, ahead and at the moment of stages."""
         return sum(actor.totals.load_s for actor in self.actors)
 
     @property
     def computing(self) -> float:
-        """C: seconds of all other work: making slices, running, writing."""
+        """Return C: seconds of all other work: making slices, running, writing."""
         return max(0.0, sum(actor.worked for actor in self.actors) - self.loading)
 
     @property
     def overlap(self) -> float | None:
-        """(L + C) / elapsed: how many times as fast it was as the same work, one piece after the other.
+        """Return (L + C) / elapsed, how many times as fast it was as the same work, one piece after the other.
 
         The seconds are those of a clock, which go on for threads that share a core or the interpreter, so this is the
         most that overlapping has won.
@@ -84,17 +87,17 @@ class LoopWork:
 
     @property
     def busiest(self) -> ActorWork:
-        """Who was at work for most of the time."""
+        """Return the actor that was at work for most of the time."""
         return max(self.actors, key=lambda actor: actor.busy)
 
     @property
     def ranks_wait(self) -> float:
-        """The longest that an actor has waited for other ranks."""
+        """Return the longest time, in seconds, that an actor has waited for other ranks."""
         return max((actor.ranks_wait for actor in self.actors), default=0.0)
 
 
 def work_of(workflow: WorkflowOnRank) -> LoopWork | None:
-    """What has been done; `None` if no slice is told and nobody has said what was spent."""
+    """Add up what has been done; `None` if no slice is told and nobody has said what was spent."""
     totals = workflow.totals
     if not totals or workflow.elapsed <= 0:
         return None
@@ -109,7 +112,7 @@ def work_of(workflow: WorkflowOnRank) -> LoopWork | None:
 
 
 def loading_spans(workflow: WorkflowOnRank) -> tuple[Column, Column]:
-    """When something was loaded, ahead or at its moment: beginnings and ends."""
+    """Return when something was loaded, ahead or at its moment: beginnings and ends."""
     slices = workflow.slices
     spans = [(slices.prefetch_began, slices.prefetch_began + slices.prefetch)]
     spans += [(stage.began, stage.began + stage.load) for stage in slices.stages.values()]
@@ -117,7 +120,7 @@ def loading_spans(workflow: WorkflowOnRank) -> tuple[Column, Column]:
 
 
 def computing_spans(workflow: WorkflowOnRank) -> tuple[Column, Column]:
-    """When a component was at work, making a slice, running or writing: beginnings and ends."""
+    """Return when a component was at work, making a slice, running or writing: beginnings and ends."""
     slices = workflow.slices
     spans = [(slices.began, slices.made)]
     spans += [(stage.began + stage.load, stage.ended) for stage in slices.stages.values()]
@@ -125,7 +128,7 @@ def computing_spans(workflow: WorkflowOnRank) -> tuple[Column, Column]:
 
 
 def hidden_share(workflow: WorkflowOnRank) -> float | None:
-    """How much of the loading went on while a component was at work."""
+    """Return the share of the loading that went on while a component was at work."""
     if not len(workflow.slices) or workflow.is_sampled:
         return None
     if np.isnan(workflow.slices.prefetch_began).all() and workflow.slices.prefetch.any():
@@ -135,14 +138,14 @@ def hidden_share(workflow: WorkflowOnRank) -> float | None:
 
 
 def seconds_of_both(first: tuple[Column, Column], second: tuple[Column, Column]) -> tuple[float, float]:
-    """For how long there is a span of both, and for how long one of the first."""
+    """Return for how long, in seconds, there is a span of both, and for how long one of the first."""
     began, ended = overlaps(first, second)
     one_began, one_ended = merged(first)
     return float((ended - began).sum()), float((one_ended - one_began).sum())
 
 
 def overlaps(first: tuple[Column, Column], second: tuple[Column, Column]) -> tuple[Column, Column]:
-    """Where a span of the first and one of the second go on at once."""
+    """Find where a span of the first and one of the second go on at once."""
     parts = [merged(first), merged(second)]
     moments = np.concatenate([edge for spans in parts for edge in spans])
     steps = np.concatenate(
@@ -158,7 +161,7 @@ def overlaps(first: tuple[Column, Column], second: tuple[Column, Column]) -> tup
 
 
 def merged(spans: tuple[Column, Column]) -> tuple[Column, Column]:
-    """Spans in order, those that touch as one."""
+    """Merge spans: in order, those that touch as one."""
     began, ended = spans
     real = ended > began  # and not where one isn't a number
     began, ended = began[real], ended[real]
@@ -171,7 +174,7 @@ def merged(spans: tuple[Column, Column]) -> tuple[Column, Column]:
 
 
 def filled(spans: tuple[Column, Column], edges: Column) -> Column:
-    """How many spans there are between each two edges, on average over that time."""
+    """Count the spans between each two edges, on average over that time."""
     began, ended = spans
     real = ended > began
     began, ended = np.sort(began[real]), np.sort(ended[real])

@@ -36,7 +36,7 @@ class _End:
 
 
 async def streamed(worker: Worker, function: Callable[[Emit[T]], None], flight: Flight) -> AsyncIterator[T]:
-    """What a function emits in a worker's thread, as it comes. Raises `Failed` if the function fails."""
+    """Yield what a function emits in a worker's thread, as it comes. Raises `Failed` if the function fails."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[T | _End] = asyncio.Queue()
 
@@ -65,7 +65,7 @@ class Generating:
         finished: Mailbox[Parcel],
         flight: Flight,
     ) -> None:
-        """With `in_turn`, which passes slices in turn by the actors, to the last mailbox."""
+        """Connect the actor; `in_turn`, if given, passes slices in turn by the other actors, to the last mailbox."""
         self._source = source
         self._in_turn = in_turn
         self._worker = worker
@@ -144,7 +144,7 @@ class Generating:
 async def _on_loop(
     scene: Scene, function: Callable[[], Awaitable[T]], component: str, worker: Worker, flight: Flight
 ) -> T:
-    """Await a user's coroutine function in a scene; what it can't do on the loop is done by `worker`."""
+    """Await a user's coroutine function in a task context; what it can't do on the loop is done by `worker`."""
 
     assert scene.moment is not None
     number = scene.moment[0]
@@ -174,7 +174,7 @@ async def _on_loop(
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Whether it is that somebody has cancelled the task at work."""
+    """Say whether an error is that somebody has cancelled the task at work."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 

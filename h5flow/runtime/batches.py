@@ -55,7 +55,7 @@ class Batches:
 
     @property
     def pace(self) -> str:
-        """What has been found out, for people to read."""
+        """Say what has been found out, for people to read."""
         ways = (("overlapping", self._overlapping), ("in turn", self._in_turn))
         return ", ".join(f"{1e3 * each:.2f} ms a slice {way}" for way, each in ways if each is not None)
 
@@ -69,7 +69,7 @@ class Batches:
         need: float | None = 0.0,
         single: bool = False,
     ) -> bool:
-        """`slices` more are done, which took `seconds` for all components together, waiting not counted.
+        """Note that `slices` more are done, which took `seconds` for all components together, waiting not counted.
 
         `longest` is what the component took that took longest; `need` the share of the time in which somebody
         computes with Python's lock, `None` if that isn't known; `now` the time of a clock; `single` says that nothing
@@ -107,7 +107,7 @@ class Batches:
 
     @property
     def _patience(self) -> float:
-        """For how long slices go in turn before a trial, in seconds."""
+        """Return for how long slices go in turn before a trial, in seconds."""
         if self._need <= _SELDOM:
             return 0.0
         return _PATIENCE * max(_JUDGED_SECONDS, _JUDGED_SLICES * (self._in_turn or self._mean))

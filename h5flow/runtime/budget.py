@@ -24,22 +24,22 @@ class Budget:
 
     @property
     def in_flight(self) -> int:
-        """The number of slices in flight."""
+        """Return the number of slices in flight."""
         return len(self._charged)
 
     @property
     def bytes(self) -> int:
-        """What they are charged for."""
+        """Return what they are charged for, in bytes."""
         return self._bytes
 
     def admits(self) -> bool:
-        """Whether one more slice may enter."""
+        """Say whether one more slice may enter."""
         if not self._charged:
             return True
         return (self.slices is None or len(self._charged) < self.slices) and self._has_room()
 
     def room(self) -> int | None:
-        """How many slices may enter together when none is in flight, at least one; `None` for any number."""
+        """Say how many slices may enter together when none is in flight, at least one; `None` for any number."""
         bounds = [] if self.slices is None else [self.slices]
         limit = self.size if self.spare is None else self._expected + SPARE
         if limit is not None and self._expected:
@@ -47,30 +47,30 @@ class Budget:
         return max(1, min(bounds)) if bounds else None
 
     def may_load(self, number: int) -> bool:
-        """Whether something may be loaded for a slice in flight: there is room, or it is the oldest one."""
+        """Say whether something may be loaded for a slice in flight: there is room, or it is the oldest one."""
         return self._has_room() or number == next(iter(self._charged))
 
     def grant(self, memory: int) -> None:
-        """Where slices share `spare` memory: let them have an eighth of what the process takes with one at a time."""
+        """Grant slices that share `spare` an eighth of `memory`, the bytes that the process takes with one."""
         if self.spare is not None:
             self.spare = max(SPARE, memory // 8)
 
     def enter(self, number: int) -> None:
-        """A slice enters."""
+        """Note that a slice enters."""
         self._charged[number] = 0
 
     def reserve(self, number: int) -> None:
-        """Something is going to be loaded for a slice; until it is charged, it counts as much as is expected."""
+        """Note that something is going to be loaded for a slice; until charged, it counts as much as is expected."""
         self._set(number, self._expected)
 
     def charge(self, number: int, size: int) -> None:
-        """What a slice in flight holds now."""
+        """Note what a slice in flight holds now, in bytes."""
         self._set(number, size)
         # The next ones are expected to be like the larger ones of late.
         self._expected = max(size, self._expected - self._expected // 8)
 
     def leave(self, number: int) -> None:
-        """A slice is done."""
+        """Note that a slice is done."""
         self._bytes -= self._charged.pop(number)
 
     def _set(self, number: int, size: int) -> None:

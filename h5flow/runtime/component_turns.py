@@ -1,4 +1,4 @@
-"""The generator and the stages of a pipeline as threads call them: in order, each in its scene."""
+"""The generator and the stages of a pipeline as threads call them: in order, each in its task context."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ class GeneratorTurns:
             return self._next()
 
     def go_on_loop(self) -> None:
-        """The next slice is asked for on the event loop."""
+        """Note that the next slice is asked for on the event loop."""
         self.scene.moment = (self.number, 0)
         self.scene.on_loop = True
 
     def end(self) -> None:
-        """There are no more slices."""
+        """Note that there are no more slices."""
         self.ended = True
 
     def _next(self) -> Slice | None:
-        """Ask the generator; called in its scene."""
+        """Ask the generator; called in its task context."""
         flight, started = self._flight, time.perf_counter()
         self.scene.moment = (self.number, 0)
         if flight.stop.made and flight.all_done(True):

@@ -18,7 +18,7 @@ class Generator(Protocol):
     def __iter__(self) -> Iterator[slice]: ...
 
     def next(self) -> Any:
-        """The next rows, `EMPTY` when there are none; may be a coroutine function."""
+        """Return the next rows, `EMPTY` when there are none; may be a coroutine function."""
         ...
 
 

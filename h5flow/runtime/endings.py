@@ -46,7 +46,7 @@ def _first_argument(frame: FrameType) -> object:
 
 
 def _ends(entry: TracebackType, deeper: list[TracebackType], generator: object) -> bool:
-    """Whether the generator's method at an entry ends it there; `deeper` are calls below."""
+    """Say whether the generator's method at an entry ends it there; `deeper` are calls below."""
     self_name = _name_of_self(entry.tb_frame)
     for node in _nodes(entry):
         if isinstance(node, ast.Await):
@@ -64,7 +64,7 @@ def _name_of_self(frame: FrameType) -> str:
 
 
 def _is_iterating(entry: TracebackType, generator: object, held: str) -> bool:
-    """Whether a call is that of `__next__` of what the generator holds under a name."""
+    """Say whether a call is that of `__next__` of what the generator holds under a name."""
     code = entry.tb_frame.f_code
     iterator = operator.attrgetter(held)(generator)
     return code.co_name in ("__next__", "__anext__") and _first_argument(entry.tb_frame) is iterator
@@ -77,7 +77,7 @@ def _is_stop(raised: ast.expr | None) -> bool:
 
 
 def _taken_from(node: ast.AST, self_name: str) -> str | None:
-    """The attribute, as `slices` or `reader.blocks`, from whose iterator a call takes the next item, if it does."""
+    """Return the attribute (`slices`, `reader.blocks`) from whose iterator a call takes the next item, if it does."""
     if not isinstance(node, ast.Call) or node.keywords:
         return None
     taken: ast.expr
@@ -97,7 +97,7 @@ def _taken_from(node: ast.AST, self_name: str) -> str | None:
 
 
 def _nodes(entry: TracebackType) -> Iterator[ast.AST]:
-    """What is executed at an entry: one node, or where Python keeps no columns, all those in its line."""
+    """Yield what is executed at an entry: one node, or where Python keeps no columns, all those in its line."""
     frame = entry.tb_frame
     source = "".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals))
     try:

@@ -21,7 +21,7 @@ class Where(msgspec.Struct, frozen=True):
     number: int | None = None
 
     def on(self, rows: slice, number: int) -> Where:
-        """The same component on a slice."""
+        """Return the place of the same component on a slice."""
         return msgspec.structs.replace(self, rows=rows, number=number)
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ def locate(error: BaseException, where: Where) -> None:
 
 
 def located(error: BaseException) -> Where | None:
-    """Where an error happened, if that is known."""
+    """Say where an error happened, `None` where that isn't known."""
     found: Any = error.__dict__.get("h5flow_where")
     return found if isinstance(found, Where) else None
 

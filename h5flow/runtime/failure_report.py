@@ -47,7 +47,7 @@ def _file(entry: TracebackType) -> str:
 
 
 def _is_of_component(frame: FrameType) -> bool:
-    """Whether a frame is that of a method of a component, and not of a base class of ours."""
+    """Say whether a frame is that of a method of a component, and not of a base class of ours."""
     code = frame.f_code
     if not code.co_argcount or code.co_filename.startswith(_PACKAGE):
         return False
@@ -56,7 +56,7 @@ def _is_of_component(frame: FrameType) -> bool:
 
 
 def _is_own(file: str, folder: str) -> bool:
-    """Whether a file is beside or below that of the component, or at least nobody's that is installed."""
+    """Say whether a file is beside or below that of the component, or at least nobody's that is installed."""
     if file.startswith((_PACKAGE, "<frozen")):
         return False
     if file.startswith(folder + os.sep):
@@ -65,7 +65,7 @@ def _is_own(file: str, folder: str) -> bool:
 
 
 def failure_event(error: BaseException) -> RunFailed:
-    """A failure as it is told."""
+    """Make the event that tells of a failure."""
     where = located(error)
     start, stop = bounds(None if where is None else where.rows)
     requirement = error.__dict__.get("h5flow_requirement")
@@ -83,7 +83,7 @@ def failure_event(error: BaseException) -> RunFailed:
 
 
 def traceback_of(error: BaseException) -> str:
-    """A traceback that begins in the user's code, if the error comes from there."""
+    """Format a traceback that begins in the user's code, if the error comes from there."""
     own = error.__traceback__
     while own is not None and own.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         own = own.tb_next

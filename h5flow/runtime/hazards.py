@@ -136,13 +136,13 @@ class Hazards:
         self._claim_precisely(self._of(resource), moment, kind, rows)
 
     def claimed(self, resource: Resource, claim: int) -> list[int]:
-        """The components that do any of this with a resource, in order."""
+        """Return the components that do any of this with a resource, in order."""
         known = self._resources.get(resource)
         return [] if known is None else sorted(p for p, made in known.claims.items() if made & claim)
 
     @property
     def components(self) -> int:
-        """How many components there are."""
+        """Return the number of components."""
         return len(self._names)
 
     def same_rows(self, resource: Resource, other: Resource) -> None:
@@ -152,7 +152,7 @@ class Hazards:
     # progress
 
     def begin(self, number: int, start: int, stop: int) -> None:
-        """The generator yields rows `start:stop` as a slice; they are its own unless one at work has them too."""
+        """Note that the generator yields rows `start:stop` as a slice; its own, unless one at work has them too."""
         # The last one that is done is kept: what overlaps it will overlap one that is not.
         while self._slices and (first := next(iter(self._slices))) < self._finished[self._last]:
             del self._slices[first]
@@ -165,16 +165,16 @@ class Hazards:
 
     @property
     def next_number(self) -> int:
-        """The number of the next slice, when all are done."""
+        """Return the number of the next slice, when all are done."""
         return self._finished[self._last] + 1
 
     def finish(self, moment: Moment) -> None:
-        """A component is done with a slice."""
+        """Note that a component is done with a slice."""
         number, position = moment
         self._finished[position] = number
 
     def others_before(self, moment: Moment) -> Moment | None:
-        """A moment before this one that is still to come."""
+        """Find a moment before this one that is still to come."""
         number, position = moment
         for later in range(position + 1, len(self._names)):
             if self._finished[later] < number - 1:
@@ -182,7 +182,7 @@ class Hazards:
         return None
 
     def used_after(self, moment: Moment) -> str | None:
-        """Something that has been read or written at a later moment, in words."""
+        """Name something that has been read or written at a later moment; `None` where nothing has."""
         for resource, known in self._resources.items():
             noted = itertools.chain(known.grown_at[-1:], (r[0] for r in known.reads), (u[0] for u in known.updates))
             if any(later > moment for later in noted):
@@ -192,7 +192,7 @@ class Hazards:
     # before an access
 
     def awaited(self, moment: Moment, resource: Resource, kind: int, rows: Rows) -> Moment | None:
-        """What has to be finished before this access (a READ, APPEND or UPDATE); `None` if nothing.
+        """Say what has to be finished before this access (a READ, APPEND or UPDATE); `None` if nothing.
 
         Only later components are waited for, with the slice before; those before are done with this one.
         """
@@ -212,13 +212,13 @@ class Hazards:
         return None
 
     def _precise(self, known: _Resource, number: int, kind: int, rows: Rows) -> int:
-        """READ or UPDATE, as it is, or as one of rows that don't belong to the slice."""
+        """Return READ or UPDATE as it is, or as one of rows that don't belong to the slice."""
         if self._belong(known, number, rows):
             return kind
         return Claim.FAR_READ if kind == Claim.READ else Claim.FAR_UPDATE
 
     def _belong(self, known: _Resource, number: int, rows: Rows) -> bool:
-        """Whether rows belong to a slice."""
+        """Say whether rows belong to a slice."""
         if rows is None:
             return False
         lowest, highest = _span(rows)
@@ -231,7 +231,7 @@ class Hazards:
         return appended is not None and lowest >= appended
 
     def _first_appended(self, known: _Resource, number: int) -> int | None:
-        """The first row that a slice has appended, if any."""
+        """Return the first row that a slice has appended, if any."""
         known = known.rows_of or known
         first = bisect.bisect_left(known.grown_at, (number, -1))
         return known.lengths[first] if first < len(known.grown_at) else None
@@ -239,14 +239,14 @@ class Hazards:
     # accesses
 
     def length(self, moment: Moment, resource: Resource, now: int) -> int:
-        """How many rows a resource has at a moment; `now` is how many there are."""
+        """Say how many rows a resource has at a moment; `now` is how many there are."""
         known = self._resources.get(resource)
         if known is None or not known.grown_at or known.grown_at[-1] <= moment:
             return now
         return known.lengths[bisect.bisect_right(known.grown_at, moment)]
 
     def exists(self, moment: Moment, resource: Resource) -> bool:
-        """Whether what exists now did so at a moment."""
+        """Say whether what exists now did so at a moment."""
         created = self._created.get(resource)
         return created is None or created <= moment
 
@@ -380,7 +380,7 @@ class Hazards:
 
 
 def _span(rows: tuple[int, int] | np.ndarray[Any, np.dtype[np.int64]]) -> tuple[int, int]:
-    """The lowest and the highest of some rows; of none, a row that is out of everybody's way."""
+    """Return the lowest and the highest of some rows; of none, a row that is out of everybody's way."""
     if isinstance(rows, tuple):
         return (rows[0], rows[1] - 1)
     return (int(rows[0]), int(rows[-1])) if len(rows) else (np.iinfo(np.int64).max, -1)

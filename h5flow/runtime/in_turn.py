@@ -39,7 +39,7 @@ class InTurn:
         return done
 
     def account(self, parcel: Parcel) -> None:
-        """Have the budget know of slices that have been taken."""
+        """Enter slices that have been taken into the budget."""
         budget = self._flight.budget
         for item in parcel:
             budget.enter(item.number)

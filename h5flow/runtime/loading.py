@@ -51,7 +51,7 @@ class RequirementLoader:
             raise
 
     def load(self, requirement: Requirement | None, source: str, rows: slice) -> Any:
-        """What `requirement` (`None`: the source) is for rows of `source`; `None` where the file doesn't have it."""
+        """Load what `requirement` (`None`: the source) is for rows of `source`; `None` where the file lacks it."""
         if requirement is None:
             return self._data_manager[source, rows]
         path = list(requirement.path)

@@ -49,7 +49,7 @@ class LockNeed:
     """
 
     def __init__(self, threads: Iterable[threading.Thread]) -> None:
-        """For the threads of components."""
+        """Watch the threads of components."""
         alive = [thread for thread in threads if thread.ident is not None] if _MEASURABLE else []
         self._clocks = [time.pthread_getcpuclockid(thread.ident) for thread in alive if thread.ident is not None]
         self._statistics = [Path(f"/proc/self/task/{thread.native_id}/schedstat") for thread in alive]
@@ -64,7 +64,7 @@ class LockNeed:
 
     @property
     def share(self) -> float | None:
-        """The share of the time, from 0 to 1, in which somebody computes with the lock; `None` if not known yet.
+        """Return the share of the time, from 0 to 1, in which somebody computes with the lock; `None` if not known yet.
 
         It may be less, but hardly more.
         """
@@ -124,7 +124,7 @@ class LockNeed:
 
     @property
     def _period(self) -> float:
-        """How long to wait until the next probe: not for long where overlapping promises something."""
+        """Say how long to wait until the next probe: not for long where overlapping promises something."""
         return self._first_period if self.share is None else _PERIOD
 
     def _probe(self, before: _Spent | None, statistics: Sequence[BinaryIO]) -> _Spent:
@@ -142,12 +142,12 @@ class LockNeed:
         return self._spent(statistics)
 
     def _spent(self, statistics: Sequence[BinaryIO]) -> _Spent:
-        """What has been spent up to now."""
+        """Return what has been spent up to now."""
         # The second number of the line: nanoseconds of waiting for a core (proc(5), Documentation/scheduler).
         queued = sum(int(os.pread(file.fileno(), 80, 0).split()[1]) for file in statistics)
         return _Spent(time.perf_counter(), self._computed(), 1e-9 * queued)
 
     def _computed(self) -> float:
-        """What the threads have computed, in seconds."""
+        """Return what the threads have computed, in seconds."""
         # Clocks of single threads, since that of the process counts what runs on other cores only at each tick.
         return sum(time.clock_gettime(clock) for clock in self._clocks)

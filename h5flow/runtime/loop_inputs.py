@@ -28,7 +28,7 @@ class Depths(msgspec.Struct, frozen=True):
     automatic: bool = False
 
     def of(self, name: str) -> int:
-        """The depth of a mailbox at the beginning."""
+        """Return the depth of a mailbox at the beginning."""
         return self.named.get(name, _AUTOMATIC_DEPTH if self.automatic else self.default)
 
 
@@ -47,18 +47,18 @@ class LoopInputs(msgspec.Struct, frozen=True):
 
     @property
     def source(self) -> str:
-        """The dataset that slices are of."""
+        """Return the dataset that slices are of."""
         return self.generator.dset_name
 
     @property
     def asynchronous(self) -> bool:
-        """Whether any component runs on an event loop."""
+        """Say whether any component runs on an event loop."""
         functions = [self.generator.next, *(step.stage.run for step in self.steps)]
         return any(inspect.iscoroutinefunction(function) for function in functions)
 
     @property
     def names(self) -> list[str]:
-        """The components, the generator first."""
+        """Name the components, the generator first."""
         return [self.generator_where.component, *(step.where.component for step in self.steps)]
 
 

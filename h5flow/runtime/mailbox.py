@@ -69,7 +69,7 @@ class Mailbox(Generic[T]):
         wake(self._getters)
 
     async def get(self) -> T:
-        """The next item, as soon as there is one. Raises `Closed`, or the error of `fail`."""
+        """Take the next item, as soon as there is one. Raises `Closed`, or the error of `fail`."""
         started = None
         while self._error is None and not self._items and not self._closed:
             started = started or time.perf_counter()
@@ -83,7 +83,7 @@ class Mailbox(Generic[T]):
         return self._taken()
 
     def get_nowait(self) -> T | None:
-        """The next item, `None` if there is none just now."""
+        """Take the next item, `None` if there is none just now."""
         return self._taken() if self._items and self._error is None else None
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ class Measures:
 
     @property
     def actors(self) -> dict[str, ActorTotals]:
-        """What each actor has spent on slices that are done, by name, in the order of the actors."""
+        """Return what each actor has spent on slices that are done, by name, in the order of the actors."""
         generator, *stages = [sums.totals() for sums in self._sums]
         named = {GENERATOR: generator, PREFETCHER: self._prefetcher.totals()}
         return (
@@ -74,20 +74,20 @@ class Measures:
         )
 
     def begin(self, item: Slice, began: float, made: float, maker: Scene) -> None:
-        """The generator has made a slice."""
+        """Note that the generator has made a slice."""
         item.course = Course(began, made, maker)
         if self.watchers:
             self._in_flight[item.number] = item
 
     def abandon(self) -> None:
-        """The loop has failed; what is in flight is told to watchers as far as it came."""
+        """Tell watchers of what is in flight, as far as it came: the loop has failed."""
         for item in self._in_flight.values():
             for watch in self.watchers:
                 watch(item)
         self._in_flight.clear()
 
     def done(self, item: Slice) -> None:
-        """A slice has passed all stages."""
+        """Note that a slice has passed all stages."""
         course = item.course
         if course is None:
             return
@@ -119,7 +119,7 @@ class Measures:
             tell(self._event(item, course), SliceDone.LEVEL)
 
     def settled(self, began: float, ended: float) -> None:
-        """What was buffered has been written."""
+        """Note that what was buffered has been written."""
         self._committer.write += ended - began
         for watch in self.settling:
             watch(began, ended)
@@ -173,19 +173,19 @@ class Unmeasured:
 
 
 def actor_of(stage: str) -> str:
-    """The actor that runs a stage: it is called as the stage, unless one of the others is."""
+    """Name the actor that runs a stage: it is called as the stage, unless one of the others is."""
     return f"stage '{stage}'" if stage in {GENERATOR, PREFETCHER, PREFETCH, COMMITTER} else stage
 
 
 def bounds(rows: slice | None) -> tuple[int | None, int | None]:
-    """The first row of a slice, and that after its last, as plain numbers."""
+    """Return the first row of a slice, and that after its last, as plain numbers."""
     if rows is None:
         return None, None
     return (None if rows.start is None else int(rows.start)), (None if rows.stop is None else int(rows.stop))
 
 
 def time_writing(view: H5FlowDataManager) -> None:
-    """Have a component's view of the data manager note what its writing calls take, in the scene of the caller."""
+    """Make a component's view of the data manager note what its writing calls take, in the caller's task context."""
 
     def timed(call: Callable[..., Any]) -> Callable[..., Any]:
         def made(*args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ _DEEPEST = 64
 
 
 async def overlap(parts: Parts) -> None:
-    """Run the actors until there are no more slices, or something has gone wrong, which the flight notes."""
+    """Run the actors until there are no more slices, or something has gone wrong, which the pipeline state notes."""
     flight, workers, mailboxes = parts.flight, parts.workers, parts.mailboxes
     generated, loaded, *_ = mailboxes
     actors: list[Callable[[], Awaitable[None]]] = [
@@ -44,7 +44,7 @@ async def overlap(parts: Parts) -> None:
                 tuning = group.create_task(_tune(mailboxes, flight))
                 group.create_task(_cancel_after(tasks, tuning))
     except* Failed:
-        pass  # the flight knows why
+        pass  # the pipeline state knows why
     except* Exception as group_error:  # noqa: BLE001 - it is handed on
         flight.fail(_first(group_error))
 
@@ -92,13 +92,13 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def run_on_loop(main: Callable[[], Any], loop: str) -> Any:
-    """The result of a coroutine function, run on a new event loop: `uvloop`, `asyncio`, or `auto`."""
+    """Run a coroutine function on a new event loop (`uvloop`, `asyncio`, or `auto`) and return its result."""
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         return runner.run(main())
 
 
 def loop_factory(name: str) -> LoopFactory | None:
-    """What makes event loops: `uvloop`, `asyncio`, or `auto`, which is uvloop where it is installed."""
+    """Return what makes event loops: `uvloop`, `asyncio`, or `auto`, which is uvloop where it is installed."""
     if name == "asyncio":
         return None
     try:

@@ -95,7 +95,7 @@ class Pipeline:
         return flight.failure
 
     async def run_on_callers_loop(self) -> BaseException | None:
-        """As `run`, on the event loop that is running."""
+        """Run as `run` does, on the event loop that is running."""
         from h5flow.runtime.overlapping import overlap, rest
 
         with self._running():
@@ -147,7 +147,7 @@ class Pipeline:
             flight.watch_draws()
 
     def state(self) -> RunState:
-        """How far the loop is; may be asked from any thread."""
+        """Say how far the loop is; may be asked from any thread."""
         flight, parts = self.flight, self._parts
         return RunState(
             slices=flight.done.slices,

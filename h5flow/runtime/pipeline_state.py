@@ -62,7 +62,7 @@ class Flight:
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     def all_done(self, stopping: bool) -> bool:
-        """Whether the slices of all ranks end, asked where those of this one do."""
+        """Say whether the slices of all ranks end, asked where those of this one do."""
         return self._file.ranks.all_done(stopping)
 
     # failing
@@ -75,29 +75,29 @@ class Flight:
 
     @property
     def over(self) -> bool:
-        """Whether threads shall take up no more slices."""
+        """Say whether threads shall take up no more slices."""
         return self.failure is not None
 
     # how many slices
 
     @property
     def single(self) -> bool:
-        """Whether slices run one at a time."""
+        """Say whether slices run one at a time."""
         return self.tracer.single
 
     @property
     def in_turn(self) -> bool:
-        """Whether one parcel of slices at a time is in flight."""
+        """Say whether one parcel of slices at a time is in flight."""
         return self.single or self.batches.alone
 
     @property
     def fills_up(self) -> bool:
-        """Whether more slices may be in flight beside those that are."""
+        """Say whether more slices may be in flight beside those that are."""
         return not (self.in_turn or self.tracer.in_turn)
 
     @property
     def at_once(self) -> bool:
-        """Whether each slice is handed on as soon as a component is done with it.
+        """Say whether each slice is handed on as soon as a component is done with it.
 
         Components may wait for those of other ranks by messages that nobody knows of here, and these for the slice.
         """
@@ -105,7 +105,7 @@ class Flight:
 
     @property
     def batch(self) -> int:
-        """How many slices the generator takes at a time."""
+        """Say how many slices the generator takes at a time."""
         if self.single or self.at_once:
             return 1
         room = self.budget.room()
@@ -113,7 +113,7 @@ class Flight:
 
     @property
     def turns(self) -> int:
-        """How many slices go in turn before the loop hears of them."""
+        """Say how many slices go in turn before the loop hears of them."""
         return 1 if self.single or self.at_once else self.batches.size
 
     async def admission(self) -> None:
@@ -123,7 +123,7 @@ class Flight:
         self.take_turns()
 
     def take_turns(self) -> None:
-        """Where nothing is in flight, see whether slices go in turn from now on."""
+        """Decide whether slices go in turn from now on, if nothing is in flight."""
         if not self.budget.in_flight:
             in_turn = self.single or (self.batches.alone and self.bypasses_loop)
             if self.tracer.leaves_alone and not in_turn:
@@ -137,11 +137,11 @@ class Flight:
             await turn(self._waiters)
 
     def changed(self) -> None:
-        """A slice has left, or has been charged for, or the run shall stop."""
+        """Note that a slice has left, or has been charged for, or the run shall stop."""
         wake_all(self._waiters)
 
     def commit(self, parcel: list[Slice]) -> None:
-        """Slices have passed all stages."""
+        """Note that slices have passed all stages."""
         for item in parcel:
             self.budget.leave(item.number)
             self.done.count(item.rows)
@@ -175,12 +175,12 @@ class Flight:
 
     @property
     def watches_draws(self) -> bool:
-        """Whether that is seen."""
+        """Say whether draws of random numbers are seen."""
         return not self.randomness.shared or self.draws.watches_all
 
     @property
     def has_to_settle(self) -> bool:
-        """Whether something of what has been written is to be brought to the file."""
+        """Say whether something of what has been written is to be brought to the file."""
         return self._file.has_to_settle
 
     def settle(self) -> None:
@@ -217,7 +217,7 @@ class Flight:
         emit(SlicesSerialized(reason=f"slices run one at a time: a component uses {self.tracer.untraceable}"))
 
     def _drawn(self, component: str) -> None:
-        """A component draws random numbers for the first time."""
+        """Note that a component draws random numbers for the first time."""
         drawing = self.draws.drawing
         if not self.single and len(drawing) > 1:
             raise Conflict(
@@ -226,7 +226,7 @@ class Flight:
             )
 
     def _strayed(self) -> None:
-        """Somebody draws random numbers, and nobody knows who."""
+        """Note that somebody draws random numbers, and nobody knows who."""
         what = "the shared random generator on a thread of its own, or by a function of random kept in an object"
         if not self.single:
             raise Conflict(
@@ -243,6 +243,6 @@ def _budget(max_in_flight: str | int) -> Budget:
 
 
 def _component(names: list[str]) -> str | None:
-    """The name of the component at work."""
+    """Return the name of the component at work, `None` where there is none."""
     acting = scene.get()
     return None if acting is None or acting.moment is None else names[acting.position]

@@ -42,21 +42,21 @@ class Forecast:
         self._early: list[tuple[int, str, Requirement | None]] = []
 
     def learn(self, name: str, footprint: set[Resource]) -> None:
-        """A requirement was made of these resources."""
+        """Note that a requirement was made of these resources."""
         known = self._footprints.get(name, frozenset[Resource]())
         if not footprint <= known:
             self._footprints[name] = known | footprint
             self._version = -1
 
     def came(self, name: str, in_time: bool) -> None:
-        """A value that was loaded ahead was still right at its moment, or not."""
+        """Note whether a value that was loaded ahead was still right at its moment."""
         self._in_vain[name] = 0 if in_time else self._in_vain.get(name, 0) + 1
         if self._in_vain[name] == _IN_VAIN:
             self._version = -1
             emit(RequirementLate(requirement=name))
 
     def early(self) -> list[tuple[int, str, Requirement | None]]:
-        """The early requirements: position of their stage, name in the cache, requirement (`None`: the source).
+        """List the early requirements: position of their stage, name in the cache, requirement (`None`: the source).
 
         The lock of the hazards is held.
         """
@@ -84,7 +84,7 @@ class WarmUp(Protocol):
 
     @property
     def warm(self) -> bool:
-        """Whether that is known."""
+        """Say whether the warm-up is over, and with it known what can be loaded ahead."""
         ...
 
 
@@ -126,7 +126,7 @@ class Loading:
             course.note_loading(began, time.perf_counter(), threading.current_thread().name)
 
     def fill(self, item: Slice, step: Step) -> None:
-        """Bring the cache up to what a stage requires; called in its scene."""
+        """Bring the cache up to what a stage requires; called in its task context."""
         load = self._load_for(item, step) if item.prefetched or not self._warm_up.warm else None
         self._loader.update(item.cache, self._source, item.rows, step.requirements, load)
 
@@ -163,7 +163,7 @@ def _tell_reload(item: Slice, step: Step, name: str) -> None:
 
 
 def size_of(values: Iterable[Any]) -> int:
-    """How many bytes the arrays among some values hold."""
+    """Count the bytes that the arrays among some values hold."""
     size = 0
     for value in values:
         if isinstance(value, np.ndarray):

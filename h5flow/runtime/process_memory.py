@@ -11,7 +11,7 @@ _M_ARENA_MAX = -8
 
 
 def peak_memory() -> int:
-    """The most that the process has taken up to now, in bytes."""
+    """Return the most memory that the process has taken up to now, in bytes."""
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -19,7 +19,7 @@ def peak_memory() -> int:
 
 
 def share_heap() -> None:
-    """Have all threads take memory from one heap.
+    """Let all threads take memory from one heap.
 
     By default glibc gives each thread a heap of its own, which it keeps when what was in it has been freed: a process
     whose slices pass six threads holds the arrays of six slices, while one is in flight.

@@ -27,11 +27,11 @@ class OneAtWork:
         self._moment: Moment | None = None
 
     def begin(self, moment: Moment) -> None:
-        """Have the component of a moment be at work."""
+        """Note that the component of a moment is at work."""
         self._moment = moment
 
     def end(self) -> None:
-        """Have none be at work any more."""
+        """Note that no component is at work any more."""
         self._moment = None
 
     def at_work(self) -> Moment | None:
@@ -58,7 +58,7 @@ class _Turns:
         self._inputs.loader.update(item.cache, self._inputs.source, item.rows, step.requirements)
 
     def drawn(self, component: str) -> None:
-        """Nothing: they draw in order."""
+        """Do nothing: components draw in order."""
 
     def finished(self, moment: Moment) -> None:
         """Tell other ranks, which may wait for that."""
@@ -121,7 +121,7 @@ def run_slices(inputs: LoopInputs, stop: StopRequest) -> None:
 
 
 def next_slice(generator: Generator, complete: Complete | None, ranks: FileRanks) -> Callable[[], object]:
-    """A function that gives what the generator yields next, `ENDED` at the end."""
+    """Return a function that gives what the generator yields next, `ENDED` at the end."""
     if complete is not None and inspect.iscoroutinefunction(generator.next):
 
         def awaited() -> object:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Stint:
-    """A stage at work on a slice."""
+    """The span in which a stage was at work on a slice; moments are those of `time.perf_counter`, in seconds."""
 
     __slots__ = ("began", "ended", "failed", "held", "loaded", "position", "size", "wait", "write")
 
@@ -24,7 +24,7 @@ class Stint:
 
 
 class Course:
-    """The course of a slice through the actors; belongs to whoever has the slice."""
+    """The timing of a slice on its way through the actors; belongs to whoever has the slice."""
 
     __slots__ = ("ahead", "available", "began", "loader", "loading", "made", "stints", "wrote")
 
@@ -41,12 +41,12 @@ class Course:
         self.stints: list[Stint] = []
 
     def note_loading(self, began: float, ended: float, loader: str) -> None:
-        """What is early has been loaded."""
+        """Note that what is early has been loaded."""
         self.loading, self.loader = (began, ended), loader
         self.available = ended
 
     def note(self, scene: Scene, began: float, loaded: float, ended: float, size: int | None) -> None:
-        """A stage is done with the slice; `size` is what the cache holds now, if that is known."""
+        """Note that a stage is done with the slice; `size` is what the cache holds now, in bytes, if that is known."""
         stint = Stint(scene.position, began, loaded, ended, max(0.0, began - self.available))
         stint.write, stint.held, stint.size = scene.writing, scene.held, size
         scene.writing = scene.held = 0.0
@@ -54,7 +54,7 @@ class Course:
         self.stints.append(stint)
 
     def note_failure(self, scene: Scene, began: float, loaded: float) -> None:
-        """A stage has failed on the slice."""
+        """Note that a stage has failed on the slice."""
         ended = time.perf_counter()
         self.note(scene, began, max(began, loaded), ended, None)
         self.stints[-1].failed = True

@@ -23,28 +23,28 @@ Complete = Callable[[Coroutine[Any, Any, Any]], object]
 
 
 class Turns(Protocol):
-    """Who has stages take their turns."""
+    """What the turns of stages ask of the loop that they are taken in."""
 
     @property
     def randomness(self) -> Randomness:
-        """What random numbers stages draw."""
+        """Return what random numbers stages draw."""
         ...
 
     def fill(self, item: Slice, step: Step) -> None:
-        """Bring the cache of a slice up to what a stage requires; called in the stage's scene."""
+        """Bring the cache of a slice up to what a stage requires; called in the stage's task context."""
         ...
 
     def drawn(self, component: str) -> None:
-        """A component has run, and may have drawn random numbers."""
+        """Note that a component has run, and may have drawn random numbers."""
         ...
 
     def finished(self, moment: Moment) -> None:
-        """A component is done with a slice."""
+        """Note that a component is done with a slice."""
         ...
 
 
 class StageTurn:
-    """The turns of one stage, of which one is taken at a time, in the order of slices, in its `scene`."""
+    """The turns of one stage, of which one is taken at a time, in the order of slices, in its task context."""
 
     def __init__(self, position: int, step: Step, source: str, turns: Turns, *, last: bool) -> None:
         self.step = step
@@ -55,7 +55,7 @@ class StageTurn:
         self._last = last
 
     def take(self, item: Slice, started: float, *, sized: bool, complete: Complete | None = None) -> float:
-        """Take a turn, in its scene; returns when that was done. Raises what the stage raises, with where that was.
+        """Take a turn, in its task context; returns when it was done. Raises what the stage raises, with its place.
 
         `sized`: and look how much the cache holds. `complete` runs a coroutine, if the stage returns one.
         """
@@ -71,7 +71,7 @@ class StageTurn:
         return self.done(item, started, loaded, sized=sized)
 
     def begin(self, item: Slice) -> None:
-        """Have the scene be that of a slice."""
+        """Set the task context to a slice."""
         self.scene.moment = (item.number, self.position)
         self.scene.rows = item.rows
 
@@ -81,7 +81,7 @@ class StageTurn:
         self._turns.fill(item, self.step)
 
     def run(self, item: Slice, complete: Complete | None) -> None:
-        """Have the stage process a slice, with the random numbers that it is to draw."""
+        """Let the stage process a slice, with the random numbers that it is to draw."""
         randomness = self._turns.randomness
         if randomness.shared and complete is None:
             self.call(item)

@@ -63,7 +63,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def steps(stages: Iterable[tuple[Stage, Where, Iterable[Requirement]]], source: str) -> tuple[Step, ...]:
-    """The steps of a loop over dataset `source`."""
+    """Make the steps of a loop over dataset `source`."""
     result: list[Step] = []
     so_far: tuple[Requirement, ...] = ()
     for stage, where, requirements in stages:
@@ -87,7 +87,7 @@ class Done(msgspec.Struct):
         return Done(self.slices + other.slices, self.rows + other.rows)
 
     def count(self, rows: slice) -> None:
-        """One more slice has passed all stages; `EMPTY`, which a rank gets that others go on without, is none."""
+        """Count a slice that has passed all stages; `EMPTY`, given to a rank that others go on without, is none."""
         if rows == slice(-1, -1):
             return
         self.slices += 1

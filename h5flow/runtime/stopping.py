@@ -52,7 +52,7 @@ _handlers = _Handlers()
 
 @contextmanager
 def handling(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
-    """While signals are handled so in this process. Only the main thread can do that."""
+    """Handle signals by a function for the duration of the block. Only the main thread can do that."""
     taken = {}
     for number in numbers:
         taken[number] = signal.signal(number, handler) or signal.SIG_DFL
@@ -70,7 +70,7 @@ def handling(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
 
 
 def handled_anyway() -> list[int]:
-    """The signals that the program handles by itself, and that this thread may handle."""
+    """List the signals that the program handles by itself, and that this thread may handle."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [number for number in SIGNALS if callable(signal.getsignal(number))]
@@ -88,11 +88,11 @@ class StopRequest:
 
     @property
     def made(self) -> bool:
-        """Whether there shall be no new slices."""
+        """Say whether there shall be no new slices."""
         return self.signal is not None
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have a function called when the request is made."""
+        """Register a function to be called when the request is made."""
         self._listeners.append(listener)
 
     def make(self, number: int) -> None:
@@ -107,7 +107,7 @@ class StopRequest:
         self._begin(number)
 
     def make_elsewhere(self) -> None:
-        """Another rank has been asked to stop."""
+        """Note that another rank has been asked to stop."""
         if self.signal is None:
             self._elsewhere = True
             self._begin(signal.SIGTERM)
@@ -120,7 +120,7 @@ class StopRequest:
 
 @contextmanager
 def stopped_by_others() -> Iterator[StopRequest]:
-    """During a loop, whoever has the request may ask it to stop; raises `Stopped` when it has."""
+    """Let whoever has the request ask the loop in the block to stop; raises `Stopped` when it has."""
     request = StopRequest()
     yield request
     if request.signal is not None:
@@ -129,7 +129,7 @@ def stopped_by_others() -> Iterator[StopRequest]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[StopRequest]:
-    """During a loop, SIGINT and SIGTERM ask it to stop; raises `Stopped` when it has.
+    """Let SIGINT and SIGTERM ask the loop in the block to stop; raises `Stopped` when it has.
 
     Only the main thread can do that, and only signals that the program handles anyway are caught.
     """

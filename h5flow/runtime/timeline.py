@@ -42,7 +42,7 @@ class Timeline:
         measures.settling.append(self.draw_settling)
 
     def draw(self, item: Slice) -> None:
-        """Draw the course of a slice, as far as it came."""
+        """Draw the timing of a slice, as far as it came."""
         course = item.course
         assert course is not None
         trace, number = self._trace, item.number

@@ -41,7 +41,7 @@ class Abandoned(BaseException):
 
 
 class Scene(msgspec.Struct):
-    """A component at work."""
+    """The context of a component at work: on what it works, and what has come of it."""
 
     position: int
     #: `None` before and after the loop.
@@ -61,7 +61,7 @@ class Scene(msgspec.Struct):
     held: float = 0.0
 
     def add(self, other: Scene) -> None:
-        """Count what was spent in another scene of the same component."""
+        """Count what was spent in another task context of the same component."""
         self.writing += other.writing
         self.held += other.held
 
@@ -70,7 +70,7 @@ scene: ContextVar[Scene | None] = ContextVar("h5flow_scene", default=None)
 
 
 class entered:  # noqa: N801 - used as a function; as a class it takes a third of the time
-    """While the component of a scene is at work."""
+    """The block in which the component of a task context is at work."""
 
     __slots__ = ("_entering", "_token")
 
@@ -86,7 +86,7 @@ class entered:  # noqa: N801 - used as a function; as a class it takes a third o
 
 
 def acting_component(names: Sequence[str]) -> Acting | None:
-    """The component at work in the calling thread, by its name and with its slice."""
+    """Return the component at work in the calling thread, by its name and with its slice."""
     acting = scene.get()
     if acting is None:
         return None
@@ -98,11 +98,11 @@ class WaitingRanks(Protocol):
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Say whether there are other ranks."""
         ...
 
     def passed(self, number: int, position: int) -> None:
-        """Have a component be done with a slice."""
+        """Note that a component is done with a slice."""
         ...
 
     def ask(self, number: int) -> None:
@@ -134,11 +134,11 @@ class Tracer:
     # the loop
 
     def start(self) -> None:
-        """Slices are at work from now on."""
+        """Note that slices are at work from now on."""
         self.running = True
 
     def end(self, *, abandoned: bool) -> None:
-        """No slices are at work any more; where they are `abandoned`, whoever waits stops."""
+        """Note that no slices are at work any more; where they are `abandoned`, whoever waits stops."""
         self.running = False
         if abandoned:
             with self.file_changed:
@@ -156,12 +156,12 @@ class Tracer:
     # progress
 
     def begin(self, number: int, rows: slice) -> None:
-        """The generator has yielded a slice."""
+        """Note that the generator has yielded a slice."""
         if not self.leaves_alone and rows.start is not None and rows.stop is not None:
             self.hazards.begin(number, int(rows.start), int(rows.stop))
 
     def finish(self, moment: Moment) -> None:
-        """A component is done with a slice."""
+        """Note that a component is done with a slice."""
         # Without the lock: who waits says so first and looks then, so either they see this or this sees them.
         self.hazards.finish(moment)
         self.ranks.passed(*moment)
@@ -170,7 +170,7 @@ class Tracer:
                 self.file_changed.notify_all()
 
     def accept(self, prefetched: Prefetched) -> bool:
-        """Whether a prefetched value is what would be loaded now; if so, it must stay so."""
+        """Say whether a prefetched value is what would be loaded now; if so, it must stay so."""
         acting = scene.get()
         assert acting is not None
         with self.file_changed:
@@ -182,11 +182,11 @@ class Tracer:
     # what an observer is told
 
     def same_rows(self, resource: Resource, other: Resource) -> None:
-        """The rows of a resource are those of another one."""
+        """Note that the rows of a resource are those of another one."""
         self.hazards.same_rows(resource, other)
 
     def length(self, resource: Resource, now: int) -> int:
-        """How many of the rows that there are now the component may see."""
+        """Say how many of the `now` rows the component may see."""
         if self.in_turn:
             return now
         acting = self._acting()
@@ -195,11 +195,11 @@ class Tracer:
         return self.hazards.length(acting.moment, resource, now)
 
     def counted(self, resource: Resource) -> None:
-        """The component wants to know how many rows there are."""
+        """Note that the component wants to know how many rows there are."""
         self.read(resource, HOW_MANY)
 
     def read(self, resource: Resource, rows: Rows, as_lookup: bool = False) -> None:
-        """The component is going to read. Waits, and raises `Conflict`."""
+        """Note that the component is going to read. Waits, and raises `Conflict`."""
         acting = self._acting()
         if acting is None or acting.moment is None:
             return
@@ -216,7 +216,7 @@ class Tracer:
         self.hazards.read(acting.moment, resource, rows, acting.prefetched, as_lookup)
 
     def before_append(self, resource: Resource) -> None:
-        """The component is going to append. Waits."""
+        """Note that the component is going to append. Waits."""
         if self.in_turn:
             return
         acting = self._acting()
@@ -224,7 +224,7 @@ class Tracer:
             self._wait(acting, resource, Claim.APPEND, None)
 
     def append(self, resource: Resource, length: int, grown: int) -> None:
-        """The component appends. Raises `Conflict`."""
+        """Note that the component appends. Raises `Conflict`."""
         acting = self._acting()
         if acting is None:
             return
@@ -234,7 +234,7 @@ class Tracer:
             self.hazards.append(acting.moment, resource, length, grown)
 
     def update(self, resource: Resource, rows: Rows, in_order: bool = False) -> None:
-        """The component is going to write to rows that exist. Waits, and raises `Conflict`."""
+        """Note that the component is going to write to rows that exist. Waits, and raises `Conflict`."""
         acting = self._acting()
         if acting is not None and acting.moment is not None:
             if self._over:
@@ -248,7 +248,7 @@ class Tracer:
             self.hazards.update(acting.moment, resource, rows, in_order)
 
     def exists(self, path: str, found: bool) -> bool:
-        """Whether the component is to see that there is something at a path."""
+        """Say whether the component is to see that there is something at a path."""
         if self.in_turn and found:
             return True
         acting = self._acting()
@@ -261,7 +261,7 @@ class Tracer:
         return visible
 
     def created(self, path: str) -> None:
-        """The component is going to create something. Raises `Conflict`."""
+        """Note that the component is going to create something. Raises `Conflict`."""
         acting = self._acting()
         if acting is None:
             return
@@ -271,7 +271,10 @@ class Tracer:
             self.hazards.create(acting.moment, Resource("existence", path))
 
     def everything(self, what: str) -> None:
-        """The component is going to use the file in a way that can't be followed. Waits, and raises `Conflict`."""
+        """Note that the component is going to use the file in a way that can't be followed.
+
+        Waits, and raises `Conflict`.
+        """
         acting = self._acting()
         if acting is None or acting.moment is None:
             return
@@ -290,7 +293,10 @@ class Tracer:
             )
 
     def _acting(self) -> Scene | None:
-        """The component at work, `None` outside of the loop. Raises `Conflict` where that can't be told."""
+        """Return the task context of the component at work, `None` outside of the loop.
+
+        Raises `Conflict` where unclear.
+        """
         acting = scene.get()
         if acting is None and self.running:
             if not self.single:
@@ -316,7 +322,7 @@ class Tracer:
     # with other ranks
 
     def at_work(self) -> Moment | None:
-        """What the calling thread works on, `None` outside of the loop."""
+        """Say what the calling thread works on, `None` outside of the loop."""
         acting = scene.get()
         return None if acting is None else acting.moment
 
@@ -331,7 +337,7 @@ class Tracer:
             acting.before_waiting()
 
     def acting_at(self, moment: RunMoment) -> AbstractContextManager[Scene]:
-        """Have the calling thread act for a component, for what another rank has it do at a moment."""
+        """Let the calling thread act for a component in the block, for what another rank has it do at a moment."""
         part, number, position = moment
         return entered(Scene(position, (number, position) if part == LOOP else None))
 
@@ -359,12 +365,12 @@ class Tracer:
 
 
 def _range(rows: Rows) -> Rows:
-    """The range that rows in any order lie in."""
+    """Return the range that rows in any order lie in."""
     return (int(rows.min()), int(rows.max()) + 1) if isinstance(rows, np.ndarray) and len(rows) else rows
 
 
 def _extent(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
-    """Rows in any order as hazards know them; of very many only the range, which is quicker found."""
+    """Return rows in any order as hazards know them; of very many only the range, which is quicker found."""
     if len(rows) > _FEW:
         return _range(rows)
     if len(rows) and bool((rows[1:] > rows[:-1]).all()):

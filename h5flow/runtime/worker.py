@@ -24,7 +24,7 @@ class Outcome(Generic[T]):
         self.error = error
 
     def result(self) -> T:
-        """The value; raises the error."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             try:
                 raise self.error
@@ -54,7 +54,7 @@ class Worker:
 
     @property
     def thread(self) -> threading.Thread:
-        """The thread, which begins with the first call."""
+        """Return the thread, which begins with the first call."""
         return self._thread
 
     def start(self, function: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
@@ -99,7 +99,7 @@ class Worker:
 
     @property
     def begun(self) -> bool:
-        """Whether it has been given a call."""
+        """Say whether it has been given a call."""
         return self._begun
 
     def rest(self) -> None:

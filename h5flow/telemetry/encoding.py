@@ -10,7 +10,7 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 def encoded(value: Any) -> bytes:
-    """A value as JSON."""
+    """Return a value as JSON, encoded."""
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError:
@@ -18,7 +18,7 @@ def encoded(value: Any) -> bytes:
 
 
 def encodable(value: Any) -> Any:
-    """A value whose texts can be encoded: the name of a file, say, needn't be text."""
+    """Return a value with its texts made encodable: the name of a file, say, needn't be text."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):

@@ -48,7 +48,7 @@ class Event(msgspec.Struct, kw_only=True, tag_field="event", forbid_unknown_fiel
 
     @property
     def name(self) -> str:
-        """What it is called, as `slice.done`."""
+        """Return the name of the event, as `slice.done`."""
         return str(self.__struct_config__.tag)
 
 
@@ -95,7 +95,7 @@ class ActorTotals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def worked_s(self) -> float:
-        """What it has worked, and not waited; for an actor with several threads that of all of them."""
+        """Return the seconds spent working, not waiting; for an actor with several threads, those of all of them."""
         return max(0.0, self.load_s + self.run_s + self.write_s - self.held_s)
 
 
@@ -455,10 +455,10 @@ EVENTS: dict[str, type[Event]] = {
 
 
 def worded(event: Event) -> dict[str, str]:
-    """The message for people, for events that don't come in masses."""
+    """Return the message for people, for events that don't come in masses."""
     return {} if event.SHOWN is not None or isinstance(event, Log) else {"message": str(event)}
 
 
 def fields_of(event: Event) -> dict[str, Any]:
-    """The fields of an event, as they are written; structs in them are the encoder's affair."""
+    """Return the fields of an event, as they are written; structs in them are the encoder's affair."""
     return {field: getattr(event, field) for field in event.__struct_fields__}

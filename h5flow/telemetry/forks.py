@@ -17,7 +17,7 @@ class Inherited(Protocol):
     """What a fork can't go on with as it was."""
 
     def forked(self) -> None:
-        """In a fork, where it is the only thread: become what can be used there."""
+        """Become what can be used in a fork, where the calling thread is the only one."""
         ...
 
 
@@ -25,7 +25,7 @@ _all: weakref.WeakSet[Inherited] = weakref.WeakSet()
 
 
 def renewed_in_forks(inherited: Inherited) -> None:
-    """Have an object be told in each fork, for as long as it exists."""
+    """Let an object know of each fork of the process, for as long as the object exists."""
     _all.add(inherited)
 
 

@@ -34,12 +34,12 @@ class Identity(NamedTuple):
 
 
 def identity(run_id: str | None, rank: int, size: int) -> Identity:
-    """This process as one of the ranks of a run."""
+    """Return this process as one of the ranks of a run."""
     return Identity(run_id, rank, size, os.uname().nodename, os.getpid())
 
 
 def new_run_id() -> str:
-    """An id that no other run has, and that sorts by time: `20260131-235959-1f2e3d`."""
+    """Return an id that no other run has, and that sorts by time: `20260131-235959-1f2e3d`."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
 
 
@@ -58,7 +58,7 @@ class Sink(Protocol):
     journal: Journal | None
 
     def level(self, event: type[Event]) -> int:
-        """From which level on it takes an event."""
+        """Return the level from which on it takes such an event."""
         ...
 
     def take(self, event: Event, level: int, who: Identity) -> None:
@@ -120,17 +120,17 @@ class Journal:
         self.state = None
 
     def states(self) -> dict[str, RunState]:
-        """The states of all loops up to now, by workflow."""
+        """Return the states of all loops up to now, by workflow."""
         state, name = self.state, self.identity.workflow
         return self.ended if state is None or name is None else {**self.ended, name: state()}
 
     def in_sample(self, number: int) -> bool:
-        """Whether the slice of this number is told."""
+        """Say whether the slice of this number is told."""
         return self.every <= 1.0 or number == 0 or int(number / self.every) != int((number - 1) / self.every)
 
     @contextmanager
     def opened(self) -> Iterator[Journal]:
-        """While this journal is that of the calling thread, and of those that know of no other."""
+        """Let the calling thread, and those that know of no other, use this journal for the duration of the block."""
         before = _Last.journal
         token = _journal.set(self)
         _Last.journal = self
@@ -142,7 +142,7 @@ class Journal:
 
     @contextmanager
     def of_workflow(self, name: str) -> Iterator[None]:
-        """While what is told concerns one workflow of the job."""
+        """Attribute what is told to one workflow of the job, for the duration of the block."""
         self.identity = self.identity._replace(workflow=name)
         try:
             yield
@@ -169,12 +169,12 @@ class _Sinks:
 
 
 def journal_of() -> Journal | None:
-    """The journal of the run that the calling thread works for."""
+    """Return the journal of the run that the calling thread works for."""
     return _journal.get() or _Last.journal
 
 
 def add_sink(sink: Sink) -> None:
-    """Have a sink told of all that is emitted from now on."""
+    """Add a sink, which is told of all that is emitted from now on."""
     _Sinks.all = (*_Sinks.all, sink)
 
 
@@ -184,7 +184,7 @@ def remove_sink(sink: Sink) -> None:
 
 
 def is_heard(event: type[Event], level: int) -> bool:
-    """Whether a sink would take such an event in the calling thread."""
+    """Say whether a sink would take such an event in the calling thread."""
     journal = journal_of()
     return any(level >= sink.level(event) and (sink.journal is None or sink.journal is journal) for sink in _Sinks.all)
 
@@ -210,7 +210,7 @@ def tell(event: Event, level: int) -> None:
 
 
 def speaker() -> Identity:
-    """Who the calling thread speaks for."""
+    """Say who the calling thread speaks for."""
     journal = journal_of()
     if journal is not None:
         return journal.identity
@@ -220,7 +220,7 @@ def speaker() -> Identity:
 
 
 def known_by(ranks: Callable[[], tuple[int, int]]) -> None:
-    """Have a function say which rank this process is, of how many, as long as no run has begun."""
+    """Let a function say which rank this process is, of how many, as long as no run has begun."""
     _Last.ranks = staticmethod(ranks)
 
 
@@ -230,5 +230,5 @@ def note_told(error: BaseException) -> None:
 
 
 def is_told(error: BaseException) -> bool:
-    """Whether what has ended the run is told."""
+    """Say whether what has ended the run is told."""
     return "h5flow_told" in error.__dict__

@@ -43,7 +43,7 @@ class LiveView:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """While it is there. When it goes, nothing of it stays."""
+        """Show the view for the duration of the block. When it goes, nothing of it stays."""
         # What is printed goes above the view, but only what goes to the terminal.
         printed = sys.stdout.isatty()
         self._streams = (sys.stdout, sys.stderr)
@@ -76,7 +76,7 @@ class LiveView:
 
 
 def drawn(pace: Pace, title: str, columns: int = 80, lines: int = 1000) -> Group:
-    """The picture of a pace: how far it is, and a line for each actor, as many as there is room for.
+    """Return the picture of a pace: how far it is, and a line for each actor, as many as there is room for.
 
     The ones that are left out are the least busy.
     """
@@ -107,7 +107,7 @@ def drawn(pace: Pace, title: str, columns: int = 80, lines: int = 1000) -> Group
 
 
 def _busiest(actors: Sequence[ActorPace], count: int) -> tuple[list[ActorPace], int]:
-    """At most so many lines of actors in their order, and how many others there are, for which one line is kept."""
+    """Choose at most so many lines of actors, in their order, and count the others, for which one line is kept."""
     if len(actors) <= count:
         return list(actors), 0
     chosen = sorted(actors, key=lambda actor: (actor.is_bottleneck, actor.busy), reverse=True)[: max(1, count - 1)]
@@ -137,7 +137,7 @@ def _bar(share: float, length: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A duration as people read it: `1:02:03`, `4:05`."""
+    """Return a duration as people read it: `1:02:03`, `4:05`."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

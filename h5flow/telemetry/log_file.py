@@ -72,11 +72,11 @@ class LogFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be written to, as far as is known."""
+        """Say whether it can be written to, as far as is known."""
         return self._descriptor is not None
 
     def level(self, event: type[Event]) -> int:
-        """From which level on it takes an event."""
+        """Return the level from which on it takes such an event."""
         masses = event.SHOWN is not None and self._least > event.SHOWN
         return _NEVER if self._readable and (masses or event in VERDICTS) else self._least
 

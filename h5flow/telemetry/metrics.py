@@ -52,7 +52,7 @@ class Metrics:
         self._ended = True
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now."""
+        """Yield all metrics as they are now."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
         who, rank = self._journal.identity, self._rank
@@ -130,7 +130,7 @@ def _of_queues(rank: str, states: dict[str, RunState]) -> Iterator[Metric]:
 
 
 def registry_of(metrics: Metrics) -> CollectorRegistry:
-    """A registry with nothing but these metrics."""
+    """Return a registry with nothing but these metrics."""
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)
@@ -158,7 +158,7 @@ def write(registry: CollectorRegistry, path: str) -> None:
 
 @contextmanager
 def served(registry: CollectorRegistry, port: int, address: str) -> Iterator[int]:
-    """While metrics can be asked for at an address; gives the port. Raises `OSError`."""
+    """Serve metrics at an address for the duration of the block; gives the port. Raises `OSError`."""
     from prometheus_client import start_http_server
 
     server, thread = start_http_server(port, address, registry)
@@ -190,7 +190,7 @@ _serving = _Serving()
 
 
 def resident_memory() -> int:
-    """How many bytes of memory the process has."""
+    """Return the memory of the process, in bytes; where only its peak is known, that."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

@@ -14,12 +14,12 @@ _EXAMPLE = Identity("20260131-235959-1f2e3d", 0, 1, "host", 1)
 
 
 def filled(pattern: str, who: Identity) -> str:
-    """The name of a file of one rank of a run."""
+    """Return the name of a file of one rank of a run."""
     return pattern.format(**{name: getattr(who, name) for name in PLACEHOLDERS})
 
 
 def mistake_in(pattern: str, placeholders: Iterable[str] = PLACEHOLDERS) -> str | None:
-    """What is wrong with a name, if anything."""
+    """Say what is wrong with a name, if anything."""
     known = list(placeholders)
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
@@ -36,5 +36,5 @@ def mistake_in(pattern: str, placeholders: Iterable[str] = PLACEHOLDERS) -> str 
 
 
 def literal(name: str) -> str:
-    """A pattern that stands for a name as it is."""
+    """Return a pattern that stands for a name as it is."""
     return name.replace("{", "{{").replace("}", "}}")

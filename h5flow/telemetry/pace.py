@@ -42,12 +42,12 @@ class Pace(msgspec.Struct, frozen=True):
 
     @property
     def share(self) -> float | None:
-        """How much is done, from 0 to 1."""
+        """Return how much is done, from 0 to 1."""
         return None if not self.total else min(1.0, self.slices / self.total)
 
     @property
     def bottleneck(self) -> str | None:
-        """The actor that others wait for."""
+        """Return the actor that others wait for."""
         return next((actor.name for actor in self.actors if actor.is_bottleneck), None)
 
 
@@ -58,7 +58,7 @@ class PaceMaker:
         self._states: deque[RunState] = deque()
 
     def pace(self, state: RunState) -> Pace:
-        """The pace now."""
+        """Return the pace now."""
         states = self._states
         if states and (state.slices < states[-1].slices or state.seconds < states[-1].seconds):
             states.clear()  # another loop

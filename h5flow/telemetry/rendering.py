@@ -39,7 +39,7 @@ _FAINT, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def level_name(level: int) -> str:
-    """The standard level that a level belongs to."""
+    """Return the standard level that a level belongs to."""
     return next((name for least, name in _LEVELS if level >= least), "debug")
 
 
@@ -113,7 +113,7 @@ class Lines:
 
 
 def _structlog() -> Any:
-    """The module. It imports rich for tracebacks, which aren't wanted here, and rich draws a random number then.
+    """Import structlog. It imports rich for tracebacks, which aren't wanted here, and rich draws a random number then.
 
     The first line comes from within a component, whose draws are watched, and must not become others by being told.
     """
@@ -153,7 +153,7 @@ def _as_json(_logger: WrappedLogger, method: str, fields: EventDict) -> bytes:
 
 
 def _shown(event: Event) -> dict[str, Any]:
-    """What people get to see of an event besides its words."""
+    """Return what people get to see of an event besides its words."""
     shown: dict[str, Any] = {}
     if isinstance(event, Log):
         shown["logger"] = event.logger

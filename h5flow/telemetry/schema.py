@@ -20,7 +20,7 @@ _TIMESTAMP = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"
 
 
 def schema() -> dict[str, Any]:
-    """A schema that every line of a log fits."""
+    """Return a schema that every line of a log fits."""
     events = tuple(EVENTS.values())
     _, parts = msgspec.json.schema_components((Envelope, *events), ref_template="#/$defs/{name}")
     envelope = parts.pop("Envelope")
@@ -42,7 +42,7 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The schema as it is in the package."""
+    """Return the schema as it is in the package."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -75,7 +75,7 @@ _relied_on: list[Records] = []
 
 
 def keep_records_told() -> None:
-    """Have records told again where a module has replaced all handlers: `basicConfig(force=True)`, `dictConfig`."""
+    """Add the handlers again where a module has replaced all: `basicConfig(force=True)`, `dictConfig`."""
     root = logging.getLogger()
     for handler in _relied_on:
         if handler not in root.handlers:
@@ -84,7 +84,7 @@ def keep_records_told() -> None:
 
 @contextmanager
 def records_told(level: int) -> Iterator[None]:
-    """While records of the standard library are told.
+    """Tell records of the standard library for the duration of the block.
 
     Where the command tells them anyway, it lets pass what is of a `level`, too; in an application they are told as
     far as its own loggers let them pass.
@@ -157,7 +157,7 @@ _PRINTED = logging.INFO
 
 @contextmanager
 def printing_told() -> Iterator[None]:
-    """While what is printed is told, too."""
+    """Tell what is printed, too, for the duration of the block."""
     before = sys.stdout
     copied: Any = _Copied(before)
     sys.stdout = copied

@@ -55,7 +55,7 @@ class Terminal:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """While events, and with them what the standard library logs, are told here."""
+        """Write events, and with them what the standard library logs, for the duration of the block."""
         root = logging.getLogger()
         before, records = root.level, None if root.handlers else Records()
         if records is not None:
@@ -72,7 +72,7 @@ class Terminal:
 
     @property
     def all_json(self) -> bool:
-        """Whether the command itself says what it says in JSON."""
+        """Say whether the command itself says what it says in JSON."""
         return self.format == "json"
 
     def use(self, format: Format) -> None:
@@ -80,7 +80,7 @@ class Terminal:
         self.format, self._lines = format, None
 
     def level(self, event: type[Event]) -> int:
-        """From which level on it takes an event."""
+        """Return the level from which on it takes such an event."""
         if self._muted:
             return NEVER
         if event is Progress:
@@ -113,7 +113,7 @@ class Terminal:
 
     @contextmanager
     def progress(self, journal: Journal) -> Iterator[None]:
-        """While a run goes on: a live view of it on a terminal, otherwise a line now and then; on rank 0."""
+        """Show progress on rank 0 for the duration of the block: live on a terminal, otherwise a line now and then."""
         if self._rank or self._quiet or self._muted:
             yield
             return
@@ -132,7 +132,7 @@ class Terminal:
 
     @contextmanager
     def muted(self) -> Iterator[None]:
-        """While nothing but the command's own lines is written."""
+        """Write nothing but the command's own lines for the duration of the block."""
         self._muted += 1
         try:
             yield

@@ -39,7 +39,7 @@ def tell_queues(state: RunState | None) -> None:
 
 
 def telling_progress() -> Callable[[RunState | None], None]:
-    """A function that tells how far the loop is, each time that it is called."""
+    """Return a function that tells, each time it is called, how far the loop is."""
     maker = PaceMaker()
 
     def tell(state: RunState | None) -> None:
@@ -73,7 +73,7 @@ class Ticker:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """While it does."""
+        """Run the ticker for the duration of the block."""
         context = contextvars.copy_context()
         thread = threading.Thread(target=lambda: context.run(self._work), name="h5flow ticker", daemon=True)
         thread.start()

@@ -26,7 +26,7 @@ _MANY = 1 << 18
 
 
 def part_of(path: str, rank: int) -> str:
-    """The file of one rank's part of a trace."""
+    """Return the name of the file of one rank's part of a trace."""
     return f"{path}.rank-{rank:04d}.part"
 
 
@@ -68,14 +68,14 @@ class Trace:
             self.add({"ph": "M", "name": key, "pid": self.rank, "tid": track, "ts": 0, "args": value})
 
     def span(self, track: int, name: str, began: float, ended: float, **args: Any) -> None:
-        """Something took from one moment to another."""
+        """Note something that took from one moment to another."""
         start = self._at(began)
         duration = round(max(0.0, self._at(ended) - start), 3)
         event = {"ph": "X", "name": name, "pid": self.rank, "tid": track, "ts": start, "dur": duration}
         self.add(event | {"args": args} if args else event)
 
     def arrow(self, track: int, phase: str, workflow: int, number: int, began: float, ended: float) -> None:
-        """An arrow starts (`s`), goes through (`t`) or ends (`f`) at a span, from the last one of this slice."""
+        """Draw an arrow from a slice's last span: it starts (`s`), goes through (`t`) or ends (`f`) at this one."""
         event = {
             "ph": phase,
             "name": "slice",
@@ -88,7 +88,7 @@ class Trace:
         self.add(event if phase == "s" else event | {"bp": "e"})
 
     def count(self, name: str, moment: float, **values: float) -> None:
-        """A counter has these values."""
+        """Note the values of a counter at a moment."""
         self.add({"ph": "C", "name": name, "pid": self.rank, "ts": self._at(moment), "args": values})
 
     def add(self, event: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ class _Stamped(msgspec.Struct):
 
 
 def _in_order(part: IO[bytes], rank: int) -> Iterator[tuple[float, int, bytes]]:
-    """The lines of a part by time; in memory are their places only."""
+    """Yield the lines of a part by time; in memory are their places only."""
     decoder = msgspec.json.Decoder(_Stamped)
     stamps, places = array.array("d"), array.array("q")
     place = len(part.readline())
@@ -180,9 +180,9 @@ def _in_order(part: IO[bytes], rank: int) -> Iterator[tuple[float, int, bytes]]:
 
 
 def clocks_apart(ask: Sequence[tuple[float, float, float]]) -> float:
-    """How far another clock is ahead of the own one, in seconds.
+    """Say how far another clock is ahead of this one, in seconds.
 
-    Of each exchange: when the question was sent and the answer received, by the own clock, and what the other one
+    Of each exchange: when the question was sent and the answer received, by this clock, and what the other one
     showed in between. The quickest exchange tells most: it is wrong by half of what it took at most.
     """
     sent, received, shown = min(ask, key=lambda exchange: exchange[1] - exchange[0])
@@ -190,5 +190,5 @@ def clocks_apart(ask: Sequence[tuple[float, float, float]]) -> float:
 
 
 def now() -> float:
-    """The clock of traces."""
+    """Return the time by the clock of traces, in seconds."""
     return time.perf_counter()

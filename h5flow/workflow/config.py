@@ -108,7 +108,7 @@ class MetricsConfig(msgspec.Struct, frozen=True):
 
     @property
     def wanted(self) -> bool:
-        """Whether there are to be any."""
+        """Say whether there are to be any metrics."""
         return self.textfile is not None or self.port is not None
 
 
@@ -164,7 +164,7 @@ class WorkflowConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def loops_over_input(self) -> bool:
-        """Whether the slices are of a dataset of the input, taken by the built-in generator."""
+        """Say whether the slices are of a dataset of the input, taken by the built-in generator."""
         return self.generator is None or self.generator.classname == LOOP_GENERATOR
 
 
@@ -193,7 +193,7 @@ _OTHER_THAN_COMPONENTS = ("flow", "resources", *_SETTINGS)
 
 
 def check(document: Document, overrides: Iterable[str] = ()) -> WorkflowConfig:
-    """The workflow of a document; raises `ConfigError` with all that is wrong.
+    """Return the workflow of a document; raises `ConfigError` with all that is wrong.
 
     An override such as `runtime.queue_depth=4` replaces a value before the check.
     """
@@ -201,7 +201,7 @@ def check(document: Document, overrides: Iterable[str] = ()) -> WorkflowConfig:
 
 
 def check_all(documents: Sequence[Document], overrides: Iterable[str] = ()) -> list[WorkflowConfig]:
-    """The workflows of several documents, as `check`.
+    """Return the workflows of several documents, as `check`.
 
     Overrides of a component are for those workflows whose flow names it, which at least one must.
     """
@@ -227,7 +227,7 @@ class _WorkflowReader:
         self._component_keys = [key for key in self._data if _is_component_key(key, self._data)]
 
     def read(self) -> WorkflowConfig | None:
-        """The workflow, unless something is wrong."""
+        """Read the workflow, unless something is wrong."""
         flow = self._flow()
         generator = self._generator()
         stages = self._stages()
@@ -257,7 +257,7 @@ class _WorkflowReader:
         )
 
     def _unused(self) -> Iterator[UnusedSection]:
-        """The sections that nothing uses; those for YAML to refer to, and notes, are no such sections."""
+        """Yield the sections that nothing uses; those for YAML to refer to, and notes, are no such sections."""
         document, known = self._reader.document, _names_in_use(self._data)
         for key, value in self._data.items():
             if key in known or not isinstance(key, str) or key.startswith(("x-", ".")):

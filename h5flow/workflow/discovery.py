@@ -36,7 +36,7 @@ _CLASS_NAME = re.compile(rb"class[ \t]+([\w\x80-\xff]+)")
 
 
 def get_class(classname: str, path: str | None = None) -> type:
-    """The class of that name; raises `DiscoveryError` if there is none, or more than one.
+    """Find the class of that name; raises `DiscoveryError` if there is none, or more than one.
 
     With `path`, that python module is imported. Otherwise the class is searched for in the files of the
     working directory, in `h5flow_modules/`, in the subdirectories of both, and among the built-in modules;
@@ -65,7 +65,7 @@ def _found(classname: str, path: str | None) -> type:
 
 
 def find_class(classname: str, directory: str) -> type | None:
-    """The class of that name that a file in `directory` itself defines, `None` if no file does."""
+    """Find the class of that name that a file in `directory` itself defines, `None` if no file does."""
     with _importing:
         here = Path.cwd()
         _make_importable(here)
@@ -77,7 +77,7 @@ def find_class(classname: str, directory: str) -> type | None:
 
 
 def _levels(here: Path) -> Iterator[list[os.DirEntry[str]]]:
-    """The files to search, in order of precedence."""
+    """Yield the files to search, in order of precedence."""
     files, folders = _listing(here)
     yield files
     yield _listing(here / _OWN_MODULES)[0]
@@ -97,7 +97,7 @@ def _below(folders: list[os.DirEntry[str]], seen: set[tuple[int, int]]) -> Itera
 
 
 def _listing(directory: str | Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
-    """The python files in a directory, and the directories; hidden ones are left out."""
+    """List the python files in a directory, and the directories; hidden ones are left out."""
     try:
         with os.scandir(directory) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -118,7 +118,7 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 
 def _is_foreign(folder: os.DirEntry[str]) -> bool:
-    """Whether a directory holds installed packages, or this package: its source, another copy."""
+    """Say whether a directory holds installed packages, or this package: its source, another copy."""
     if folder.name in _NOT_SEARCHED:
         return True
     path = Path(folder.path)
@@ -128,7 +128,7 @@ def _is_foreign(folder: os.DirEntry[str]) -> bool:
 
 
 def _defining(classname: str, files: Iterable[os.DirEntry[str]], here: Path) -> Path | None:
-    """The file that defines a class."""
+    """Find the file that defines a class."""
     name = classname.encode()
     candidates = {Path(entry.path).resolve(): Path(entry.path) for entry in files if name in _class_names(entry)}
     verdicts = {path: _defines(path, classname) for path in candidates.values()}
@@ -147,7 +147,7 @@ def _defining(classname: str, files: Iterable[os.DirEntry[str]], here: Path) -> 
 
 
 def _class_names(entry: os.DirEntry[str]) -> frozenset[bytes]:
-    """The names that follow the word `class` in a file."""
+    """Find the names that follow the word `class` in a file."""
     try:
         status = entry.stat()
         return _class_names_as_of(entry.path, status.st_mtime_ns, status.st_size)
@@ -162,7 +162,7 @@ def _class_names_as_of(path: str, mtime_ns: int, size: int) -> frozenset[bytes]:
 
 
 def _defines(path: Path, classname: str) -> bool | None:
-    """Whether a file defines a class at its top level; `None` if it seems to, but has syntax errors."""
+    """Say whether a file defines a class at its top level; `None` if it seems to, but has syntax errors."""
     import ast
 
     source = path.read_bytes()
@@ -192,7 +192,7 @@ def _make_importable(here: Path) -> None:
 
 
 def _imported(path: str, here: Path) -> ModuleType:
-    """The module that `path` in a workflow means; what the working directory has comes first."""
+    """Import the module that `path` in a workflow means; what the working directory has comes first."""
     parts = path.split(".")
     if "/" in path or not all(parts):
         raise DiscoveryError(f"'path' is a python module, such as {_OWN_MODULES}.reco, not '{path}'")
@@ -226,7 +226,7 @@ def _class_of(module: ModuleType, classname: str) -> type:
 
 
 def _module_of(file: Path, here: Path) -> ModuleType:
-    """The module of a file: under its usual name if that leads to it, otherwise under a private one."""
+    """Import the module of a file: under its usual name if that leads to it, otherwise under a private one."""
     parts = _module_parts(file, here)
     name = ".".join(parts)
     # The program itself may be the file, when a script runs a workflow of its own classes.
@@ -240,7 +240,7 @@ def _module_of(file: Path, here: Path) -> ModuleType:
 
 
 def _leads_to(name: str, file: Path) -> bool:
-    """Whether importing `name` would import the file."""
+    """Say whether importing `name` would import the file."""
     spec = _spec(name)
     if spec is None:
         # Files and folders may be newer than what the import system remembers.
@@ -257,7 +257,7 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 def _privately_imported(file: Path, here: Path) -> ModuleType:
-    """The module of a file whose usual name can't be used, because it is taken or has a dot in it.
+    """Import the module of a file whose usual name can't be used, because it is taken or has a dot in it.
 
     Its name is in a package made for the directory, so that relative imports work.
     """
@@ -296,7 +296,7 @@ def _loaded(name: str, file: Path) -> ModuleType:
 
 
 def _root(file: Path, here: Path) -> Path:
-    """The directory from which the name of a file's module counts."""
+    """Return the directory from which the name of a file's module counts."""
     if file.is_relative_to(_BUILT_IN):
         return _BUILT_IN.parents[1]
     return here if file.is_relative_to(here) else file.parent

@@ -44,27 +44,27 @@ class Document(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[Any, Any], name: str = "<config>") -> Document:
-        """A document that was never a file; `name` is the place of all its values."""
+        """Make a document that was never a file; `name` is the place of all its values."""
         return cls(name, dict(mapping))
 
     def mark(self, *keys: Any) -> Mark:
-        """Where a value starts; of one that doesn't exist, where the innermost section around it starts."""
+        """Say where a value starts; of one that doesn't exist, where the innermost section around it starts."""
         return self._override_of(keys) or self._mark_of(self._find(keys)[1])
 
     def key_mark(self, *keys: Any) -> Mark:
-        """Where the key of a value in a mapping starts, otherwise the same as `mark`."""
+        """Say where the key of a value in a mapping starts, otherwise the same as `mark`."""
         return self._override_of(keys) or self._mark_of(self._find(keys)[0])
 
     def place(self, *keys: Any) -> str:
-        """`mark` as it is shown to users: `workflow.yaml:12:5`."""
+        """Return `mark` as it is shown to users: `workflow.yaml:12:5`."""
         return str(self.mark(*keys))
 
     def key_place(self, *keys: Any) -> str:
-        """`key_mark` as it is shown to users."""
+        """Return `key_mark` as it is shown to users."""
         return str(self.key_mark(*keys))
 
     def is_referred_to(self, key: str) -> bool:
-        """Whether a part of the section at a key stands in another section as well, by an alias of YAML."""
+        """Say whether a part of the section at a key stands in another section as well, by an alias of YAML."""
         if not isinstance(self._root, yaml.MappingNode):
             return False
         inside: set[int] = set()
@@ -75,7 +75,7 @@ class Document(msgspec.Struct, frozen=True):
         return bool(inside & outside)
 
     def overridden(self, data: dict[Any, Any], keys: Keys, place: Mark) -> Document:
-        """The document with other data, of which the value at `keys` now is from `place`."""
+        """Return the document with other data, of which the value at `keys` now is from `place`."""
         return msgspec.structs.replace(self, data=data, _overrides=(*self._overrides, (keys, place)))
 
     def _override_of(self, keys: Keys) -> Mark | None:
@@ -85,7 +85,7 @@ class Document(msgspec.Struct, frozen=True):
         return None
 
     def _find(self, keys: Keys) -> tuple[yaml.Node | None, yaml.Node | None]:
-        """The nodes of the key and the value; of what doesn't exist, the innermost section twice."""
+        """Return the nodes of the key and the value; of what doesn't exist, the innermost section twice."""
         key_node = node = self._root
         for key in keys:
             child = None if node is None else _child(node, key)
@@ -104,7 +104,7 @@ def load(path: str | Path) -> Document:
 
 
 def load_text(text: str, name: str) -> Document:
-    """The document of a workflow that is there as text, under the name of its file; raises `ConfigError`."""
+    """Load the document of a workflow that is there as text, under the name of its file; raises `ConfigError`."""
     problems: list[Problem] = []
     root = _composed(text, name, (), problems)
     if problems:
@@ -166,7 +166,7 @@ def value_of(text: str) -> Any:
 
 
 def _composed(text: str, file: str, chain: tuple[str, ...], problems: list[Problem]) -> yaml.Node:
-    """The nodes of a file's text, with what it includes in its place."""
+    """Compose the nodes of a file's text, with what it includes in its place."""
     try:
         root = cast("yaml.Node | None", Loader(_NamedText(text, file)).get_single_node())
     except ReaderError:
@@ -191,7 +191,7 @@ class _Expansion:
         self._seen: set[int] = set()
 
     def expanded(self, node: yaml.Node, keys: Keys) -> yaml.Node:
-        """The node, or what it includes."""
+        """Return the node, or what it includes."""
         if node.tag == _INCLUDE:
             try:
                 return self._included(node, keys)
@@ -232,7 +232,7 @@ class _Expansion:
 
 
 def subject(keys: Iterable[Any]) -> str:
-    """Keys as they are shown to users: `hit_finder.requires[1]`."""
+    """Return keys as they are shown to users: `hit_finder.requires[1]`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
 
 
@@ -250,7 +250,7 @@ def _text(file: str, asked: Mark) -> str:
 
 
 def _child(node: yaml.Node, key: Any) -> tuple[yaml.Node, yaml.Node] | None:
-    """The nodes of a key and its value in a node that has been constructed, so that it is flat."""
+    """Return the nodes of a key and its value in a node that has been constructed, so that it is flat."""
     if isinstance(node, yaml.MappingNode):
         # Of a key that appears twice, as merged and as the mapping's own, the last one counts.
         for key_node, value in reversed(node.value):
@@ -275,7 +275,7 @@ def _mark(mark: yaml.Mark | None) -> Mark:
 
 
 def _mark_in(before: str, file: str) -> Mark:
-    """The place after the text `before` of a file."""
+    """Return the place after the text `before` of a file."""
     return Mark(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 

@@ -32,7 +32,7 @@ class Override(msgspec.Struct, frozen=True):
             fail(place, "", f"'{value}' is not valid YAML")
 
     def applied(self, document: Document) -> Document:
-        """A document with the value; sections on the way to it are made if they are missing."""
+        """Return a document with the value; sections on the way to it are made if they are missing."""
         data, keys = self._replaced(document.data, self.steps, ())
         return document.overridden(data, keys, self.place)
 

@@ -23,7 +23,7 @@ class Requirement(msgspec.Struct, frozen=True):
     index_only: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The requirement as stages find it in `requires`."""
+        """Return the requirement as stages find it in `requires`."""
         return {"name": self.name, "path": list(self.path), "index_only": self.index_only}
 
 
@@ -37,7 +37,7 @@ class _Entry(msgspec.Struct):
 
 
 def format_requirements(requires: Iterable[str | Mapping[str, Any]]) -> list[Requirement]:
-    """Requirements from a list as it stands in a workflow; raises `ConfigError`."""
+    """Read requirements from a list as it stands in a workflow; raises `ConfigError`."""
     data = requires if isinstance(requires, str | Mapping) or requires is None else list(requires)
     reader = SectionReader(Document.from_mapping({}, name=""))
     found = read_requirements(reader, data, ("requires",))
@@ -46,7 +46,7 @@ def format_requirements(requires: Iterable[str | Mapping[str, Any]]) -> list[Req
 
 
 def read_requirements(reader: SectionReader, data: Any, keys: Keys) -> tuple[Requirement, ...]:
-    """Requirements from `data`, which is at `keys` of the reader's document."""
+    """Read requirements from `data`, which is at `keys` of the reader's document."""
 
     def read(item: Any, at: Keys) -> Requirement | None:
         if isinstance(item, str) and item:

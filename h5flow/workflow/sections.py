@@ -27,7 +27,7 @@ class SectionReader:
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong, in the order of the file; included files come after it."""
+        """Return what is wrong, in the order of the file; included files come after it."""
         ordered = sorted(self._problems, key=lambda found: (found[0].file != self.document.path, *found[0]))
         return [problem for _, problem in ordered]
 
@@ -42,7 +42,7 @@ class SectionReader:
         self._problems.append((mark, Problem(str(mark), subject(keys), message)))
 
     def section(self, struct: type[S], data: Any, keys: Keys) -> S | None:
-        """The struct made from `data`, which is at `keys`; `None` after reporting what is wrong."""
+        """Make a struct from `data`, which is at `keys`; `None` after reporting what is wrong."""
         if data is None:
             data = {}
         fields = {field.name: field for field in msgspec.structs.fields(struct)}
@@ -63,7 +63,7 @@ class SectionReader:
         return struct(**values) if len(self._problems) == before else None
 
     def items(self, data: Any, keys: Keys, read: Callable[[Any, Keys], T | None], example: str) -> tuple[T, ...]:
-        """The items of a list, each as `read` makes it of its data and keys; none where there is nothing."""
+        """Read the items of a list, each as `read` makes it of its data and keys; none where there is nothing."""
         if data is None:
             return ()
         if not isinstance(data, list | tuple):
@@ -91,7 +91,7 @@ class SectionReader:
 
 
 def shown(data: Any) -> str:
-    """A value as it is shown in an error message."""
+    """Return a value as it is shown in an error message."""
     if data is None:
         return "nothing"
     text = str(data).lower() if isinstance(data, bool) else repr(data)

@@ -14,7 +14,10 @@ PATTERN = r"^\s*\d+(\.\d+)?\s*([kKmMgGtT][iI]?)?[bB]\s*$"
 
 
 def parse_size(text: str) -> int:
-    """The number of bytes that a text such as `512MiB` means; kB are 1000 bytes, KiB 1024. Raises `ValueError`."""
+    """Return the number of bytes that a text such as `512MiB` means; kB are 1000 bytes, KiB 1024.
+
+    Raises `ValueError`.
+    """
     found = re.fullmatch(_SIZE, text)
     if found is None or found[2].lower() not in _UNITS:
         raise ValueError(f"'{text}' is no size such as 512MiB")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """The end of an error message, ` (did you mean 'path'?)`; empty if nothing known is close."""
+    """Return the end of an error message, ` (did you mean 'path'?)`; empty if nothing known is close."""
     import difflib
 
     close = difflib.get_close_matches(str(name), sorted({str(word) for word in known}), n=1)

@@ -15,7 +15,7 @@ class AppendingRanks(Protocol):
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Say whether there are other ranks."""
         ...
 
     def append(self, rows: PagedDataset, count: int) -> int:
@@ -27,11 +27,11 @@ class AppendingRanks(Protocol):
         ...
 
     def reserve(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
+        """Reserve rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
         ...
 
     def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Have this rank see what others have written by now to rows `start:stop`."""
+        """Let this rank see what others have written by now to rows `start:stop`."""
         ...
 
     def wait_for(self, table: PagedDataset) -> None:
@@ -54,7 +54,7 @@ class FileContext:
 
     @property
     def ranks(self) -> AppendingRanks:
-        """The ranks that write the file."""
+        """Return the ranks that write the file."""
         assert self._ranks is not None
         return self._ranks
 
@@ -63,16 +63,16 @@ class FileContext:
         self._ranks = ranks
 
     def watched_by(self, observer: Observer) -> None:
-        """Have an observer told of all accesses, instead of the one before."""
+        """Tell an observer of all accesses, instead of the one before."""
         self._watching = observer
 
     @property
     def observer(self) -> Observer:
-        """Who is to be told of accesses by the component at work; the lock is held."""
+        """Return who is to be told of accesses by the component at work; the lock is held."""
         watching = self._watching
         return NOBODY if watching.leaves_alone else watching
 
     @property
     def watching(self) -> Observer:
-        """Who is to be told of changes of the structure, also by a component that is left alone otherwise."""
+        """Return who is to be told of changes of the structure, also by a component that is left alone otherwise."""
         return self._watching

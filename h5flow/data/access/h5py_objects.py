@@ -72,20 +72,20 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     @property
     def ref(self) -> h5py.Reference:
-        """A reference to the dataset."""
+        """Return a reference to the dataset."""
         self._rows.stay()
         return super().ref
 
     @property
     def regionref(self) -> Any:
-        """What makes references to regions of the dataset."""
+        """Return what makes references to regions of the dataset."""
         self._rows.stay()
         with self._current():
             return super().regionref
 
     @property
     def dims(self) -> Any:
-        """The dimensions, which can have scales."""
+        """Return the dimensions, which can have scales."""
         self._rows.stay()
         return super().dims
 
@@ -96,12 +96,12 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     @property
     def file(self) -> BufferedFile:
-        """The file, in which datasets are found as `BufferedDataset`."""
+        """Return the file, in which datasets are found as `BufferedDataset`."""
         return BufferedFile(self, self._file) if self._file.is_own(self) else h5py.File(self.id)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape, counting the rows that are reserved."""
+        """Return the shape, counting the rows that are reserved."""
         with self._lock:
             if self._fixed_shape is not None:
                 return self._fixed_shape
@@ -109,40 +109,40 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """Return the number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def nbytes(self) -> int:
-        """Number of bytes of all elements."""
+        """Return the number of bytes of all elements."""
         return self.size * int(self.dtype.itemsize)
 
     def __len__(self) -> int:
         return self._rows.count_rows()
 
     def len(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return self._rows.count_rows()
 
     def has(self, row: int) -> bool:
-        """Whether a row exists."""
+        """Say whether a row exists."""
         return self._rows.has(row)
 
     def read(self, start: int, stop: int, wanted: Indices | None = None) -> Array:
-        """Rows `start:stop` as an array; those that aren't `wanted` may hold anything."""
+        """Read rows `start:stop` into an array; those that aren't `wanted` may hold anything."""
         return self._rows.read(start, stop, wanted)
 
     def take(self, rows: Indices) -> Array:
-        """The given rows (ascending, without repeats) as an array."""
+        """Read the given rows (ascending, without repeats) into an array."""
         return self._rows.take(rows)
 
     def lookups(self, column: int, counts: bool) -> tuple[ObservedDataset, ObservedDataset] | None:
-        """Of references that other ranks write as well: the pairs and a region table, as names are followed."""
+        """Return the pairs and a region table, as names are followed, of references that other ranks write as well."""
         return self._file.lookups(self._rows.path, column, counts)
 
     @property
     def attrs(self) -> h5py.AttributeManager:
-        """The attributes of the dataset itself."""
+        """Return the attributes of the dataset itself."""
         self._file.untraced(f"attributes of '{self.name}'")
         self._rows.stay()
         return BufferedAttributes(super().attrs, self, self._file)
@@ -169,7 +169,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         return values if new_dtype is None else _converted(values, new_dtype)
 
     def _picked(self, args: Any) -> Any:
-        """What h5py would select, if the file had no more rows than are to be seen."""
+        """Select what h5py would, if the file had no more rows than are to be seen."""
         rows, rest, names = self._parts(args)
         if _is_of_elements(rows):
             indices, within = self._masked(rows)
@@ -181,7 +181,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         return values[names[0] if len(names) == 1 else names] if names else values
 
     def _parts(self, args: Any) -> tuple[Any, list[Any], list[str]]:
-        """A selection as that of rows, of what is in a row, and of fields."""
+        """Take a selection apart: that of rows, of what is in a row, and of fields."""
         parts = list(args) if isinstance(args, tuple) else [args]
         names = [part for part in parts if isinstance(part, str)]
         parts = [part for part in parts if not isinstance(part, str)]
@@ -213,7 +213,10 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
                 super().__setitem__((explicit, *rest, *names), value)
 
     def _masked(self, mask: Any) -> tuple[Indices, Array]:
-        """The rows in which a mask selects elements, and which of them. Raises `DataMismatch` for another shape."""
+        """Return the rows in which a mask selects elements, and which of them.
+
+        Raises `DataMismatch` for another shape.
+        """
         chosen = np.asarray(mask)
         if chosen.shape != self.shape:
             raise DataMismatch(
@@ -223,7 +226,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
         return indices, chosen[indices]
 
     def _fitting(self, names: list[str], value: Any) -> Any:
-        """A value as the type of the rows, or of the field, that it is written to. Raises `DataMismatch`.
+        """Convert a value to the type of the rows, or of the field, that it is written to. Raises `DataMismatch`.
 
         Records may have some of the fields only, as h5py allows.
         """
@@ -306,7 +309,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
             super().write_direct(source, source_sel, dest_sel)
 
     def iter_chunks(self, *args: Any, **kwargs: Any) -> Any:
-        """Selections that cover the chunks, as h5py does."""
+        """Return selections that cover the chunks, as h5py does."""
         with self._current():
             return super().iter_chunks(*args, **kwargs)
 
@@ -321,7 +324,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _current(self, changes: tuple[int, int] | Indices | None = None) -> Iterator[None]:
-        """While h5py works on the file: it is up to date, and nobody else writes to it; `changes` are rows."""
+        """Bring the file up to date and keep others from writing while h5py works on it; `changes` are rows."""
         rows = self._rows.rows
         with self._lock, rows.in_file.exclusively() if changes is not None else contextlib.nullcontext():
             if changes is None:
@@ -341,17 +344,17 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
 
 
 def _is_of_elements(rows: Any) -> bool:
-    """Whether a selection is a mask that selects single elements of rows."""
+    """Say whether a selection is a mask that selects single elements of rows."""
     return np.ndim(rows) > 1 and np.asarray(rows).dtype == bool
 
 
 def _writes_to(found: h5py.HLObject) -> Writes:
-    """The context for writes to the file of an object."""
+    """Return the context for writes to the file of an object."""
     return writing(os.fsdecode(h5py.h5f.get_name(found.id)))
 
 
 def _converted(values: Any, dtype: np.dtype[Any]) -> Any:
-    """Values as another type; fields are found by name."""
+    """Convert values to another type; fields are found by name."""
     if dtype.names is None or values.dtype.names is None:
         return values.astype(dtype)
     found = np.empty(values.shape, dtype)
@@ -415,17 +418,17 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
 
     @property
     def _plain(self) -> h5py.Group:
-        """The group as h5py's methods may use it while they hold h5py's lock."""
+        """Return the group as h5py's methods may use it while they hold h5py's lock."""
         return _PlainGroup(self.id)
 
     @property
     def file(self) -> BufferedFile:
-        """The file, in which datasets are found as `BufferedDataset`."""
+        """Return the file, in which datasets are found as `BufferedDataset`."""
         return BufferedFile(self, self._file)
 
     @property
     def attrs(self) -> h5py.AttributeManager:
-        """The attributes, which components had better use by `get_attrs` and `set_attrs`."""
+        """Return the attributes, which components had better use by `get_attrs` and `set_attrs`."""
         self._file.untraced(f"attributes of '{self.name}'")
         return BufferedAttributes(super().attrs, self, self._file)
 
@@ -443,7 +446,7 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         return int(super().__len__())
 
     def get(self, name: Any, default: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """An object, its class or its link, as h5py does."""
+        """Return an object, its class or its link, as h5py does."""
         if args or kwargs:
             self._file.untraced(f"what is in '{self.name}'")
             return buffered(self._plain.get(name, default, *args, **kwargs), self._file)
@@ -460,11 +463,11 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         return reversed(list(self))
 
     def values(self) -> ValuesView[Any]:
-        """The members."""
+        """Return the members."""
         return ValuesView(self)
 
     def items(self) -> ItemsView[str, Any]:
-        """Names and members."""
+        """Return names and members."""
         return ItemsView(self)
 
     def visit(self, func: Callable[[str], Any]) -> Any:
@@ -542,7 +545,7 @@ class BufferedGroup(h5py.Group):  # type: ignore[misc]
         self._changed(lambda: self._plain.__delitem__(name), name)
 
     def _changed(self, change: Callable[[], Any], *names: Any) -> Any:
-        """What h5py gives when it puts something at a path, or takes it away."""
+        """Put something at a path or take it away as h5py does, and return what h5py returns."""
 
         texts = (name.decode() if isinstance(name, bytes) else name for name in names)
         paths = [
@@ -587,7 +590,7 @@ class BufferedFile(BufferedGroup, h5py.File):  # type: ignore[misc]
 
 
 def buffered(found: Any, file: UsedFile) -> Any:
-    """What h5py has found, as an object that sees the buffer."""
+    """Wrap what h5py has found, if need be, as an object that sees the buffer."""
     if isinstance(found, h5py.Dataset | h5py.Group) and not file.is_own(found):
         return found
     if isinstance(found, h5py.Dataset) and not isinstance(found, BufferedDataset) and found.name is not None:

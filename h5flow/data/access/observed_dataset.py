@@ -51,22 +51,22 @@ class ObservedDataset:
 
     @property
     def id(self) -> h5py.h5d.DatasetID:
-        """What h5py works on, which is another object as soon as the dataset gets longer chunks."""
+        """Return what h5py works on, which is another object as soon as the dataset gets longer chunks."""
         return self.rows.stored.handle.id
 
     def stay(self) -> None:
-        """Have the dataset stay the same object of HDF5, since somebody may keep what leads to it."""
+        """Keep the dataset the same object of HDF5, since somebody may keep what leads to it."""
         with self._lock:
             self.rows.stored.fix()
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether the rows are with another rank, so that h5py can't do anything with them here."""
+        """Say whether the rows are with another rank, so that h5py can't do anything with them here."""
         return self.rows.stored.shared
 
     @property
     def gone(self) -> str:
-        """Why the dataset can't be used any more; empty while it can."""
+        """Say why the dataset can't be used any more; empty while it can."""
         return self.rows.gone
 
     # how many
@@ -82,21 +82,21 @@ class ObservedDataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all rows together; the first number may be outdated when `has` is asked."""
+        """Return the shape of all rows together; the first number may be outdated when `has` is asked."""
         with self._lock:
             return (self._visible(self._context.observer), *self.row_shape)
 
     def has(self, row: int) -> bool:
-        """Whether a row exists."""
+        """Say whether a row exists."""
         return row < self.shape[0] or row < self.count_rows()
 
     @property
     def hides_rows(self) -> bool:
-        """Whether the dataset has rows that the component is not to see; the lock is held."""
+        """Say whether the dataset has rows that the component is not to see; the lock is held."""
         return self._visible(self._context.observer) < self.rows.length
 
     def select(self, selection: Any, beyond: bool = False) -> RowSelection:
-        """The rows that a selection names, as `rows_of`."""
+        """Find the rows that a selection names, as `rows_of`."""
         what = f"dataset '{self.name}'"
         if counts_from_start(selection):
             try:
@@ -123,7 +123,7 @@ class ObservedDataset:
     # reading
 
     def read(self, start: int, stop: int, wanted: Indices | None = None) -> Array:
-        """A fresh array of rows `start:stop`, cut at the end; those that aren't `wanted` may hold anything."""
+        """Read rows `start:stop` into a fresh array, cut at the end; those that aren't `wanted` may hold anything."""
         fetched = self._fetch((start, stop) if wanted is None else wanted)
         values = self._read(start, stop)
         if fetched:
@@ -144,7 +144,7 @@ class ObservedDataset:
                 rows.in_file.has_read()
 
     def take(self, indices: Indices) -> Array:
-        """A fresh array of the given rows: ascending, without repeats; cut at the end."""
+        """Read the given rows into a fresh array: ascending, without repeats; cut at the end."""
         fetched = self._fetch(indices)
         values = self._take(indices)
         if fetched:
@@ -167,7 +167,7 @@ class ObservedDataset:
                 rows.in_file.has_read()
 
     def selected(self, selection: Any) -> Array:
-        """A fresh array of the rows that a selection names, in its order."""
+        """Read the rows that a selection names into a fresh array, in its order."""
         if isinstance(selection, slice) and selection.step is None:
             start, stop = selection.start, selection.stop
             if type(start) is int and type(stop) is int and 0 <= start <= stop:
@@ -239,7 +239,7 @@ class ObservedDataset:
         self._context.observer.before_append(self._resource)
 
     def grow(self, start: int, length: int) -> None:
-        """Have at least `length` rows, after `before_append`; those from `start` on are for this rank."""
+        """Make room for at least `length` rows, after `before_append`; those from `start` on are for this rank."""
         self._context.ranks.reserve(self.rows, start, length)
 
     def write(self, start: int, values: Array) -> None:
@@ -258,7 +258,7 @@ class ObservedDataset:
 
     @property
     def cut(self) -> Cut | None:
-        """Who is to be told that a value loses its fraction, `None` where that has been told."""
+        """Return who is to be told that a value loses its fraction, `None` where that has been told."""
         return None if self.rows.told_of_cut else self._tell_of_cut
 
     def _tell_of_cut(self, field: str, value: Any, cut: Any) -> None:
@@ -275,7 +275,7 @@ class ObservedDataset:
 
     @contextlib.contextmanager
     def _writing(self, size: int) -> Iterator[None]:
-        """With the lock, which isn't let go between the note that rows are written and their writing."""
+        """Hold the lock in the block, in which rows are written, and note first that they are."""
         with self._lock:
             self.rows.changing()
             if self.rows.goes_through(size):

@@ -20,47 +20,47 @@ class Observer(Protocol):
 
     @property
     def leaves_alone(self) -> bool:
-        """Whether components may do what they like, and need not tell."""
+        """Say whether components may do what they like, and need not tell."""
         ...
 
     def same_rows(self, resource: Resource, other: Resource) -> None:
-        """The rows of a resource are those of another one, and appended with them."""
+        """Note that the rows of a resource are those of another one, and appended with them."""
         ...
 
     def length(self, resource: Resource, now: int) -> int:
-        """How many rows are to be seen, of those that there are now."""
+        """Say how many rows are to be seen, of those that there are now."""
         ...
 
     def counted(self, resource: Resource) -> None:
-        """Somebody wants to know how many rows there are."""
+        """Note that somebody wants to know how many rows there are."""
         ...
 
     def read(self, resource: Resource, rows: Rows, as_lookup: bool = False) -> None:
-        """Rows are going to be read; as a look-up, what has been updated `in_order` later doesn't matter."""
+        """Note that rows are going to be read; as a look-up, what has been updated `in_order` later doesn't matter."""
         ...
 
     def before_append(self, resource: Resource) -> None:
-        """Rows are going to be added; the lock isn't let go between this and `append`."""
+        """Note that rows are going to be added; the lock isn't let go between this and `append`."""
         ...
 
     def append(self, resource: Resource, length: int, grown: int) -> None:
-        """To so many rows, so many are added."""
+        """Note that to so many rows so many are added."""
         ...
 
     def update(self, resource: Resource, rows: Rows, in_order: bool = False) -> None:
-        """Rows that exist are going to be written; `in_order`, if appends to another resource order these writes."""
+        """Note that existing rows are to be written; `in_order`, if appends to another resource order these writes."""
         ...
 
     def exists(self, path: str, found: bool) -> bool:
-        """Something was looked for and found or not; returns whether it is to be seen."""
+        """Note that something was looked for and found or not; return whether it is to be seen."""
         ...
 
     def created(self, path: str) -> None:
-        """Something is going to be created."""
+        """Note that something is going to be created."""
         ...
 
     def everything(self, what: str) -> None:
-        """The whole file is going to be used, in a way that can't be followed."""
+        """Note that the whole file is going to be used, in a way that can't be followed."""
         ...
 
 
@@ -70,36 +70,36 @@ class Nobody:
     leaves_alone = True
 
     def same_rows(self, resource: Resource, other: Resource) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
     def length(self, resource: Resource, now: int) -> int:
-        """All rows."""
+        """Say that all rows are to be seen."""
         return now
 
     def counted(self, resource: Resource) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
     def read(self, resource: Resource, rows: Rows, as_lookup: bool = False) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
     def before_append(self, resource: Resource) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
     def append(self, resource: Resource, length: int, grown: int) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
     def update(self, resource: Resource, rows: Rows, in_order: bool = False) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
     def exists(self, path: str, found: bool) -> bool:
-        """What was found."""
+        """Say that what was found is to be seen."""
         return found
 
     def created(self, path: str) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
     def everything(self, what: str) -> None:
-        """Nothing."""
+        """Do nothing: nobody watches."""
 
 
 NOBODY = Nobody()

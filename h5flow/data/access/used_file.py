@@ -18,15 +18,15 @@ class UsedFile(Protocol):
 
     @property
     def context(self) -> FileContext:
-        """Its lock, who watches it, and its ranks."""
+        """Return its lock, who watches it, and its ranks."""
         ...
 
     def observed(self, path: str) -> ObservedDataset | None:
-        """The dataset at an absolute path, as components use it."""
+        """Return the dataset at an absolute path, as components use it."""
         ...
 
     def lookups(self, path: str, column: int, counts: bool) -> tuple[ObservedDataset, ObservedDataset] | None:
-        """The pairs at a path, and their region table, where other ranks write to them as well."""
+        """Return the pairs at a path, and their region table, where other ranks write to them as well."""
         ...
 
     def flush(self) -> None:
@@ -54,9 +54,9 @@ class UsedFile(Protocol):
         ...
 
     def is_own(self, found: h5py.HLObject) -> bool:
-        """Whether an object lies in the file, and not in one that a link leads to."""
+        """Say whether an object lies in the file, and not in one that a link leads to."""
         ...
 
     def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in the file, also where links lead to groups of others."""
+        """Make all groups of a path lie in the file, also where links lead to groups of others."""
         ...

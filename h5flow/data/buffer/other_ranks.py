@@ -24,7 +24,7 @@ class OtherRanks:
         self._reserved.add(start, stop)
 
     def have_any(self, rows: tuple[int, int] | Rows) -> bool:
-        """Whether they have reserved any of rows `start, stop`, or of the given ones, that haven't been seen since."""
+        """Say whether they have reserved any of rows `start, stop`, or of the given ones, not seen since."""
         if not self._reserved:
             return False
         return self._reserved.meets(*rows) if isinstance(rows, tuple) else self._reserved.meets_any(rows)
@@ -35,7 +35,7 @@ class OtherRanks:
 
     @property
     def pending(self) -> Sequence[Any]:
-        """What has to be agreed on before changes that have been asked for are made."""
+        """Return what has to be agreed on before changes that have been asked for are made."""
         return self._pending
 
     def await_agreement(self, key: Any) -> None:

@@ -46,7 +46,7 @@ class Page:
             self.last = last
 
     def spans(self, length: int) -> Iterator[tuple[int, int]]:
-        """The ranges of changed rows among the first `length`; from now on none of these is."""
+        """Yield the ranges of changed rows among the first `length`; from now on none of these is."""
         last = min(self.last, max(0, length))
         if self.changed is None:
             if self.first < last:
@@ -86,15 +86,15 @@ class Paged(Protocol):
 
     @property
     def length(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         ...
 
     def writes_again(self, number: int) -> bool:
-        """Whether a page has compressed chunks that are in the file already, and move when they are written again."""
+        """Say whether a page has compressed chunks that are in the file already, and move when written again."""
         ...
 
     def deflatable(self, number: int) -> Deflatable | None:
-        """A page that can be compressed before it is written."""
+        """Return a page that can be compressed before it is written."""
         ...
 
     def write_page(self, number: int, length: int, deflated: Deflated | None = None) -> None:
@@ -102,7 +102,7 @@ class Paged(Protocol):
         ...
 
     def evict(self, number: int, deflated: Deflated | None = None) -> None:
-        """The same, and drop the page."""
+        """Bring the file up to date with one page, and drop it."""
         ...
 
 
@@ -162,7 +162,7 @@ class PageCache:
                     dataset.write_page(number, dataset.length, deflated)
 
     def _deflated(self, pages: list[tuple[Paged, int]]) -> Iterator[tuple[Paged, int, Deflated | None]]:
-        """Pages that are going to be written, whose chunks are compressed without the lock.
+        """Yield pages that are going to be written, whose chunks are compressed without the lock.
 
         What is written again comes last, so that little is written to the places that it leaves.
         """
@@ -175,5 +175,5 @@ class PageCache:
 
     @property
     def full(self) -> bool:
-        """Whether there is something to settle."""
+        """Say whether there is something to settle."""
         return self.bytes > self.budget

@@ -63,31 +63,31 @@ class PagedDataset:
 
     @property
     def stored(self) -> StoredDataset:
-        """The dataset in the file."""
+        """Return the dataset in the file."""
         return self.in_file.dataset
 
     @property
     def length(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return self._length
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all rows together."""
+        """Return the shape of all rows together."""
         return (self.length, *self.row_shape)
 
     @property
     def buffered(self) -> bool:
-        """Whether rows are kept in pages; values that are Python objects are not."""
+        """Say whether rows are kept in pages; values that are Python objects are not."""
         return not self.dtype.hasobject
 
     @cached_property
     def fill(self) -> Any:
-        """What a row holds before it is written."""
+        """Return what a row holds before it is written."""
         return self.stored.handle.fillvalue
 
     def grow(self, length: int) -> None:
-        """Have at least `length` rows. New rows hold the dataset's fill value."""
+        """Make room for at least `length` rows. New rows hold the dataset's fill value."""
         if length > self._length:
             self._length = length
             self._grown = True
@@ -95,33 +95,33 @@ class PagedDataset:
                 self.stretch(length)
 
     def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
-        """Whether other ranks have reserved any of rows `start, stop`, or of the given ones."""
+        """Say whether other ranks have reserved any of rows `start, stop`, or of the given ones."""
         return self.others.have_any(rows)
 
     def has_grown(self) -> bool:
-        """Whether there are more rows than when this was asked last."""
+        """Say whether there are more rows than when this was asked last."""
         grown, self._grown = self._grown, False
         return grown
 
     def has_changed(self) -> bool:
-        """Whether rows have been written since this was asked last."""
+        """Say whether rows have been written since this was asked last."""
         changed, self._changed = self._changed, False
         return changed
 
     def tell_of_cut(self) -> bool:
-        """Whether it is to be told that fractions are cut off; no more than once."""
+        """Say whether it is still to be told that fractions are cut off; true once."""
         told, self._told_of_cut = self._told_of_cut, True
         return not told
 
     @property
     def told_of_cut(self) -> bool:
-        """Whether it has been told that fractions are cut off."""
+        """Say whether it has been told that fractions are cut off."""
         return self._told_of_cut
 
     # reading
 
     def is_in_file(self, start: int, stop: int) -> bool:
-        """Whether the file alone has rows `start:stop`, so that they can be read without looking at pages."""
+        """Say whether the file alone has rows `start:stop`, so that they can be read without looking at pages."""
         if stop > self.stored.length or self.in_file.is_being_written:
             return False
         if not self._pages:
@@ -132,7 +132,7 @@ class PagedDataset:
         return not any(number in self._pages for number in range(first, last))
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist."""
+        """Read rows `start:stop`, which must exist, into a fresh array."""
         if not self._pages and stop <= self.stored.length:
             return self.stored.read(start, stop)
         first, last = start // self.page_rows, (stop - 1) // self.page_rows
@@ -143,7 +143,7 @@ class PagedDataset:
         return self._overlaid(start, stop)
 
     def take(self, rows: Rows) -> Array:
-        """A fresh array of the given rows: ascending, without repeats, all existing."""
+        """Read the given rows into a fresh array: ascending, without repeats, all existing."""
         if not self._pages:
             return take_by_pieces(self.read, rows, self._row_bytes, self.dtype, self.row_shape)
         first = int(rows[0]) // self.page_rows if len(rows) else 0
@@ -176,13 +176,13 @@ class PagedDataset:
             into[there - start :] = self.fill
 
     def goes_through(self, size: int) -> bool:
-        """Whether a write of so many bytes goes to the file at once."""
+        """Say whether a write of so many bytes goes to the file at once."""
         return not self.buffered or size >= _DIRECT_BYTES
 
     # writing
 
     def changing(self) -> None:
-        """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only."""
+        """Note that somebody writes, here or with h5py: the chunks may move, and be in HDF5's memory only."""
         self.in_file.changing()
         self._changed = True
 
@@ -212,7 +212,7 @@ class PagedDataset:
             page.rows[within] = values[which]
 
     def touched(self, rows: Rows) -> Iterator[tuple[Page, Rows | slice, Rows]]:
-        """The pages that hold `rows`, marked as changed.
+        """Yield the pages that hold `rows`, marked as changed.
 
         With each page: which of `rows` are on it, in the order given, and where on the page they are.
         """
@@ -239,7 +239,7 @@ class PagedDataset:
         return page, which, rows - base
 
     def _page(self, number: int, overwritten: bool = False) -> Page:
-        """A page by number, read from the file unless all of it is going to be `overwritten`."""
+        """Return a page by number, read from the file unless all of it is going to be `overwritten`."""
         page = self._pages.get(number)
         if page is not None:
             self.cache.used(self, number)
@@ -294,11 +294,11 @@ class PagedDataset:
             self.write_page(number, length)
 
     def writes_again(self, number: int) -> bool:
-        """Whether a page has compressed chunks that are in the file already, and move when they are written again."""
+        """Say whether a page has compressed chunks that are in the file already, and move when written again."""
         return self.in_file.compressed and number * self.page_rows < self.stored.length
 
     def deflatable(self, number: int) -> Deflatable | None:
-        """A page that can be compressed before it is written: a changed one, of rows that all exist."""
+        """Return a page that can be compressed before it is written: a changed one, of rows that all exist."""
         page = self._pages.get(number)
         whole = (number + 1) * self.page_rows <= self.length
         if page is None or not whole or page.first >= page.last or not self.cache.raw_chunks:
@@ -315,7 +315,7 @@ class PagedDataset:
             self._forget(number)
 
     def resized(self) -> None:
-        """Somebody else has changed the number of rows in the file."""
+        """Note that somebody else has changed the number of rows in the file."""
         self.changing()
         self.drop_pages()
         before = self._length
@@ -323,7 +323,7 @@ class PagedDataset:
         self._grown = self._grown or self._length > before
 
     def renew(self) -> None:
-        """Other ranks have written rows that are read from the storage now, where this one hasn't changed them."""
+        """Take over what other ranks have written: rows that this one hasn't changed come from the storage again."""
         for number, page in list(self._pages.items()):
             if page.first >= page.last:
                 self._forget(number)
@@ -344,7 +344,7 @@ class PagedDataset:
         self.cache.forget(self, number)
 
     def die(self, why: str) -> None:
-        """Nothing can be done with the dataset any more; what isn't written is lost."""
+        """End all use of the dataset, for the reason given; what isn't written is lost."""
         self.gone = why
         self.drop_pages()
 

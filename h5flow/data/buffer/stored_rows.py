@@ -40,18 +40,18 @@ class StoredRows:
 
     @cached_property
     def compressed(self) -> bool:
-        """Whether chunks are compressed, or filtered otherwise."""
+        """Say whether chunks are compressed, or filtered otherwise."""
         return bool(self.dataset.handle.id.get_create_plist().get_nfilters())
 
     # reading, without the lock
 
     @property
     def is_being_written(self) -> bool:
-        """Whether somebody writes, or waits until nobody reads."""
+        """Say whether somebody writes, or waits until nobody reads."""
         return self._writers > 0
 
     def reading(self) -> None:
-        """Somebody starts to read without holding the lock; until `has_read` the rows aren't written."""
+        """Note that somebody starts to read without holding the lock; until `has_read` the rows aren't written."""
         if self._chunks is None and self._cache.raw_chunks:
             from h5flow.data.storage.chunks.reader import RawChunks
 
@@ -59,13 +59,13 @@ class StoredRows:
         self._readers += 1
 
     def has_read(self) -> None:
-        """They have read it."""
+        """Note that somebody has read without holding the lock."""
         self._readers -= 1
         if not self._readers:
             self._cache.file_changed.notify_all()
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist; without the lock."""
+        """Read rows `start:stop`, which must exist, into a fresh array; without the lock."""
         chunks = self._chunks
         if chunks and stop <= chunks.length:
             touched = -(-stop // chunks.chunk_rows) - start // chunks.chunk_rows
@@ -75,7 +75,7 @@ class StoredRows:
         return self.dataset.read(start, stop)
 
     def take(self, rows: Rows) -> Array:
-        """A fresh array of the given rows: ascending, without repeats, all existing; without the lock."""
+        """Read the given rows into a fresh array: ascending, without repeats, all existing; without the lock."""
         dataset = self.dataset
         return take_by_pieces(dataset.read, rows, self._row_bytes, dataset.dtype, dataset.row_shape)
 
@@ -83,7 +83,7 @@ class StoredRows:
 
     @contextlib.contextmanager
     def exclusively(self) -> Iterator[None]:
-        """While nobody reads without holding the lock, which is let go to wait for that."""
+        """Keep others from reading without the lock during the block; lets the lock go to wait for those who do."""
         self._writers += 1
         try:
             self._cache.file_changed.wait_for(lambda: not self._readers)
@@ -98,7 +98,7 @@ class StoredRows:
                 pass
 
     def changing(self) -> None:
-        """Somebody writes to the dataset, here or with h5py: its chunks may move, and be in HDF5's memory only.
+        """Note that somebody writes, here or with h5py: the chunks may move, and be in HDF5's memory only.
 
         Raises `FileError` where the rows are another file's.
         """
@@ -109,7 +109,7 @@ class StoredRows:
             self._chunks = False
 
     def stretch(self, length: int) -> None:
-        """Have at least so many rows, where the dataset can grow."""
+        """Make room for at least so many rows, where the dataset can grow."""
         if self.dataset.length < length and self.dataset.growable:
             self.lengthen_chunks(length)
             self.dataset.resize(length)
@@ -127,7 +127,7 @@ class StoredRows:
         self.dataset = self.dataset.lengthened()
 
     def chunk_writer(self) -> ChunkWriter | None:
-        """What compresses and stores whole chunks without HDF5, where that is possible."""
+        """Return what compresses and stores whole chunks without HDF5, where that is possible."""
         if self._writer is None:
             from h5flow.data.storage.chunks.writer import ChunkWriter
 
@@ -135,5 +135,5 @@ class StoredRows:
         return self._writer or None
 
     def is_up_to_date(self, writer: ChunkWriter) -> bool:
-        """Whether the chunks are still those that a writer was made for."""
+        """Say whether the chunks are still those that a writer was made for."""
         return writer is self._writer

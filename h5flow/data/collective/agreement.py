@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 
     @property
     def kept(self) -> int:
-        """The rank whose value is kept."""
+        """Return the rank whose value is kept."""
         return self.values[0][1][0]
 
 
@@ -56,7 +56,7 @@ def agreed(wishes: Mapping[int, Wish]) -> tuple[dict[str, dict[str, Any]], list[
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two values of an attribute are the same; NaN is NaN."""
+    """Say whether two values of an attribute are the same; NaN equals NaN."""
     try:
         first, second = np.asarray(one), np.asarray(other)
     except ValueError:  # lists of lists of different lengths

@@ -30,11 +30,11 @@ class ChangeStructure(Call, frozen=True):
 
     @classmethod
     def of(cls, change: Change) -> ChangeStructure:
-        """The call for a change."""
+        """Return the call for a change."""
         return cls(change.CALL, _packed(change), isinstance(change, SetAttributes))
 
     def change(self) -> Change:
-        """The change. Raises `H5FlowError` if it couldn't be sent."""
+        """Return the change. Raises `H5FlowError` if it couldn't be sent."""
         change: Change = _unpacked(self.pack, self.name)
         return change
 
@@ -58,7 +58,7 @@ class Stop(Call, frozen=True):
 
 
 class Publish(Call, frozen=True):
-    """Has what has been written be seen by all."""
+    """Lets all ranks see what has been written."""
 
     RESOURCE: ClassVar[Resource] = Resource("written")
 
@@ -75,14 +75,14 @@ class Append(Call, frozen=True):
 
 
 class Reserve(Call, frozen=True):
-    """Has a dataset, which is the resource, be so long, for the rank from a row on."""
+    """Makes the dataset, which is the resource, at least so long, for the rank from a row on."""
 
     start: int
     stop: int
 
 
 def made(calls: tuple[Any, ...]) -> list[Any]:
-    """The calls of those ranks that have made one."""
+    """Return the calls of those ranks that have made one."""
     return [call for call in calls if call is not None]
 
 

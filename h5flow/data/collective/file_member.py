@@ -48,7 +48,7 @@ class FileMember:
         self.rank = rank
         #: Those that are at work now.
         self.components: Components = NoComponents()
-        #: Whether a rank has been asked to stop in time for all of them to know before the loop is over.
+        #: Say whether a rank has been asked to stop in time for all of them to know before the loop is over.
         self.stopping = False
         self._on_stop: list[Callable[[], None]] = []
         self._stalls = StallWatch()
@@ -56,11 +56,11 @@ class FileMember:
         self._told: set[tuple[str, str]] = set()
 
     def work_for(self, components: Components) -> None:
-        """Have calls belong to the components that are at work from now on."""
+        """Let calls belong to the components that are at work from now on."""
         self.components = components
 
     def listen_for_stop(self, listener: Callable[[], None]) -> None:
-        """Have a function called when any rank has been asked to stop."""
+        """Register a function to be called when any rank has been asked to stop."""
         self._on_stop.append(listener)
 
     def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
@@ -141,7 +141,7 @@ class FileMember:
             _log.warning("%s; that of rank %d is kept: %s", difference, difference.kept, _SAME_FOR_ALL)
 
     def grow(self, closed: Round) -> int:
-        """Have a dataset get the rows of a round; returns the first of this rank's."""
+        """Add the rows of a round to a dataset; returns the first of this rank's."""
         rows, counts, new = self.growth(closed)
         length, call = rows.length, closed.calls[self.rank]
         first = length + sum(counts[: self.rank])
@@ -154,7 +154,7 @@ class FileMember:
         return first
 
     def growth(self, closed: Round) -> tuple[PagedDataset, list[int], int]:
-        """The dataset of a round, the rows that each rank appends, and the length that it gets."""
+        """Return the dataset of a round, the rows that each rank appends, and the length that it gets."""
         rows = self.file.catalog.paged(closed.resource.path)
         assert rows is not None
         counts = [call.count if isinstance(call, Append) else 0 for call in closed.calls]
@@ -162,7 +162,7 @@ class FileMember:
         return rows, counts, max([rows.length + sum(counts), *stops])
 
     def deliver(self, resource: Resource, start: int, stop: int) -> list[tuple[int, int]]:
-        """Have other ranks be able to read what this one has written to rows; the lock is held.
+        """Let other ranks read what this one has written to rows; the lock is held.
 
         Returns which of them it has written, where they have to be told.
         """
@@ -173,7 +173,7 @@ class FileMember:
         return rows.stored.written_between(start, stop)
 
     def refresh(self, changed: set[str]) -> None:
-        """Datasets have been changed by some rank, and the file has it."""
+        """Note that datasets have been changed by some rank, and the file has it."""
         for rows in self.file.catalog.pages():
             rows.others.seen()
             if rows.path in changed and isinstance(rows.stored, RankDataset):
@@ -203,7 +203,7 @@ class FileMember:
         return rows.write(start, content)
 
     def _serve_objects(self, rows: PagedDataset, what: str, start: Any, content: Any) -> Any:
-        """As `serve`, for values that are Python objects, of which references lead to objects of a file."""
+        """Serve, as `serve` does, values that are Python objects, of which references lead to objects of a file."""
         file = rows.stored.handle.file
         if what == "read":
             return object_references.portable(rows.read(start, content), file)

@@ -43,7 +43,7 @@ class OneRank:
         return SerialStorage(path, mode)
 
     def begin(self, output: OutputFile, source: str | None, *, opens: bool) -> None:
-        """Have the output begin as a copy of a file, or as it is, or empty."""
+        """Begin the output as a copy of a file, or as it is, or empty."""
         output.begin(source)
         output.check()
         self._file.begins_as(output.copied)
@@ -54,7 +54,7 @@ class OneRank:
         close()
 
     def end(self) -> None:
-        """Nothing."""
+        """Do nothing: there are no others."""
 
     # rows
 
@@ -70,51 +70,51 @@ class OneRank:
             reference.put(self.append(reference.pairs, len(pairs)), pairs)
 
     def reserve(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Have rows up to `stop` at least."""
+        """Reserve rows up to `stop` at least."""
         now, observer = rows.length, self._context.observer
         if stop > observer.length(rows.resource, now):
             observer.append(rows.resource, now, max(0, stop - now))
             rows.grow(stop)
 
     def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Nothing: all that has been written is here."""
+        """Do nothing: all that has been written is here."""
 
     def wait_for(self, table: PagedDataset) -> None:
-        """Nothing: what has been asked for is done."""
+        """Do nothing: what has been asked for is done."""
 
     # a workflow
 
     def communicator(self) -> Any:
-        """None: components have nobody to talk to."""
+        """Return `None`: components have nobody to talk to."""
         return None
 
     def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
-        """Nothing: nobody waits."""
+        """Do nothing: nobody waits."""
 
     def work_for(self, components: Components) -> None:
-        """Nothing: it makes no difference whose calls they are."""
+        """Do nothing: it makes no difference whose calls they are."""
 
     def listen_for_stop(self, listener: Callable[[], None]) -> None:
-        """Nothing: nobody else is asked."""
+        """Do nothing: nobody else is asked."""
 
     def enter(self, part: int) -> None:
-        """Nothing: nobody waits for it."""
+        """Do nothing: nobody waits for it."""
 
     def ask(self, number: int) -> None:
-        """Nothing: nobody waits for it."""
+        """Do nothing: nobody waits for it."""
 
     def passed(self, number: int, position: int) -> None:
-        """Nothing: nobody waits for it."""
+        """Do nothing: nobody waits for it."""
 
     def fail(self) -> None:
-        """Nothing: nobody waits."""
+        """Do nothing: nobody waits."""
 
     def all_done(self, stopping: bool = False) -> bool:
-        """Whether there are no more slices: so it is, where this rank says so."""
+        """Say whether there are no more slices: there are none, where this rank says so."""
         return True
 
     def fence(self) -> None:
-        """Nothing: what has been written is seen."""
+        """Do nothing: what has been written is seen."""
 
     # changes of the structure
 

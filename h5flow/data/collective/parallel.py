@@ -49,7 +49,7 @@ class ParallelMember(FileMember):
         self._storage = storage
 
     def longer(self) -> set[str]:
-        """The datasets that have been made longer than they need to be since this was asked last."""
+        """Return the datasets that have been made longer than they need to be since this was asked last."""
         longer, self._longer = self._longer, set()
         return longer
 
@@ -80,7 +80,7 @@ class ParallelMember(FileMember):
 
     @contextmanager
     def _in_step(self) -> Iterator[None]:
-        """While all ranks are here, each with its lock."""
+        """Keep all ranks in the block together, each with its lock."""
         if self.rank == 0:
             self._wait()
             with self.file.context.lock:
@@ -106,7 +106,7 @@ class ParallelMember(FileMember):
         return None
 
     def _make_room(self, rows: PagedDataset, length: int) -> None:
-        """Have room in the file for so many rows, and for some more, also in the region tables for them."""
+        """Make room in the file for so many rows, and for some more, also in the region tables for them."""
         row_bytes = max(1, rows.dtype.itemsize)
         self._extend(rows, room(length, rows.stored.length, row_bytes))
         if is_rows(rows.path):
@@ -123,7 +123,7 @@ class ParallelMember(FileMember):
             self._longer.add(rows.path)
 
     def _publish(self, closed: Round) -> None:
-        """Have the file hold what ranks have changed, and make room for what is missing."""
+        """Let the file hold what ranks have changed, and make room for what is missing."""
         missing: dict[str, int] = {}
         for call in made(closed.calls):
             missing |= {path: max(length, missing.get(path, 0)) for path, length in call.too_short.items()}
@@ -156,7 +156,7 @@ class ParallelRanks(SingleWriterRanks):
     # opening and closing
 
     def opened(self, original: str | None) -> Storage:
-        """The file, opened on all ranks together."""
+        """Open the file on all ranks together."""
         if self._alone:
             return SerialStorage(self.file.path, "r+")
         exists = mpi.on_first_rank(self.comm, lambda: Path(self.file.path).exists())
@@ -166,7 +166,7 @@ class ParallelRanks(SingleWriterRanks):
         return storage
 
     def part(self, patience: float) -> bool:
-        """Never: HDF5 closes the file with all ranks, and each of them may have left it elsewhere."""
+        """Return false: HDF5 closes the file with all ranks, and each of them may have left it elsewhere."""
         return False
 
     def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:

@@ -69,15 +69,15 @@ class SingleWriterRanks:
 
     @property
     def stopping(self) -> bool:
-        """Whether a rank has been asked to stop in time for all of them to know before the loop is over."""
+        """Say whether a rank has been asked to stop in time for all of them to know before the loop is over."""
         return self.member.stopping
 
     def work_for(self, components: Components) -> None:
-        """Have calls belong to the components that are at work from now on."""
+        """Let calls belong to the components that are at work from now on."""
         self.member.work_for(components)
 
     def listen_for_stop(self, listener: Callable[[], None]) -> None:
-        """Have a function called when any rank has been asked to stop."""
+        """Register a function to be called when any rank has been asked to stop."""
         self.member.listen_for_stop(listener)
 
     def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
@@ -89,7 +89,7 @@ class SingleWriterRanks:
 
     @property
     def waited(self) -> Mapping[int, float]:
-        """Seconds that each component has waited for other ranks in the loop, by its position."""
+        """Return the seconds that each component has waited for other ranks in the loop, by its position."""
         return self.coordination.waited
 
     def enter(self, part: int) -> None:
@@ -101,13 +101,13 @@ class SingleWriterRanks:
         self.coordination.ask(number)
 
     def passed(self, number: int, position: int) -> None:
-        """Have a component be done with a slice."""
+        """Note that a component is done with a slice."""
         self.coordination.passed(number, position)
 
     # opening and closing
 
     def begin(self, output: OutputFile, source: str | None, *, opens: bool) -> None:
-        """Have the output begin as a copy of a file, or as it is, or empty, and open it. Collective."""
+        """Begin the output as a copy of a file, or as it is, or empty, and open it. Collective."""
         if self.file.files.is_open:
             return
         original = mpi.on_first_rank(self._world, lambda: output.prepare(source))
@@ -117,7 +117,7 @@ class SingleWriterRanks:
             self.file.files.open(original)
 
     def opened(self, original: str | None) -> Storage:
-        """The file, opened on all ranks together."""
+        """Open the file on all ranks together."""
         if self.rank:
             self._original = original
             storage = self.storage(self.file.path, "a")
@@ -127,7 +127,7 @@ class SingleWriterRanks:
         return self.storage(self.file.path, "a")
 
     def storage(self, path: str, mode: str) -> Storage:
-        """A file of this rank."""
+        """Open a file as this rank uses it."""
         if self.rank == 0:
             return SerialStorage(path, mode)
         original, self._original = self._original, None
@@ -142,7 +142,7 @@ class SingleWriterRanks:
             pause = min(1e-3, 2 * pause)
 
     def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
-        """Have the owner `close` the file when it has got everything, and then the others theirs. Collective.
+        """Let the owner `close` the file when it has got everything, and then the others theirs. Collective.
 
         What is done `before` to the file is done by the owner.
         """
@@ -156,7 +156,7 @@ class SingleWriterRanks:
             close()
 
     def fail(self) -> None:
-        """This rank has failed. If it doesn't part from the others, they end when its process does."""
+        """Note that this rank has failed. If it doesn't leave the others, they end when its process does."""
         self.failed = True
         mpi.end_all_at_exit(leaving.is_waited_for)
 
@@ -177,7 +177,7 @@ class SingleWriterRanks:
         return True
 
     def end(self) -> None:
-        """Nothing is done together any more. Collective."""
+        """End all that is done together. Collective."""
         leaving.end(self)
         self.coordination.close()
         self.comm.Free()
@@ -185,7 +185,7 @@ class SingleWriterRanks:
         self._taken = []
 
     def communicator(self) -> Intracomm:
-        """One that is its taker's own until the `end`. Collective."""
+        """Return a communicator that is its taker's own until the `end`. Collective."""
         with self.file.context.lock:
             # MPI's own waiting can't be broken off when a rank doesn't come, as it has failed.
             self.coordination.join(TakeCommunicator.RESOURCE, TakeCommunicator())
@@ -195,7 +195,7 @@ class SingleWriterRanks:
     # together
 
     def commit(self, change: Change) -> None:
-        """Have all ranks make a change, each by itself, when they have agreed on it; the lock is let go meanwhile."""
+        """Make a change on all ranks, each by itself, when they have agreed on it; the lock is let go meanwhile."""
         self.coordination.join(
             ChangeStructure.RESOURCE, ChangeStructure.of(change), lambda: self.file.carry_out(change)
         )
@@ -232,11 +232,11 @@ class SingleWriterRanks:
         self.coordination.wait_for(list(table.others.pending))
 
     def reserve(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Have rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
+        """Reserve rows up to `stop`, or what other ranks want at least; those from `start` on are for this rank."""
         self.coordination.join(rows.resource, Reserve(start, stop))
 
     def fetch(self, rows: PagedDataset, start: int, stop: int) -> None:
-        """Have this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
+        """Let this rank see what others have written by now to rows `start:stop`; the lock is held, and let go."""
         written = self.coordination.collect(rows.resource, start, stop)
         stored = rows.stored
         if isinstance(stored, RankDataset):
@@ -244,14 +244,14 @@ class SingleWriterRanks:
             rows.renew()
 
     def all_done(self, stopping: bool = False) -> bool:
-        """Whether all ranks have no more slices, or shall stop; asked when this one hasn't, or shall."""
+        """Say whether each rank has no more slices, or shall stop; asked by one of which that is so."""
         with self.file.context.lock:
             if stopping:
                 return bool(self.coordination.join_unasked(Stop.RESOURCE, Stop()))
             return bool(self.coordination.join_undecided(EndLoop.RESOURCE, EndLoop()))
 
     def fence(self) -> None:
-        """Have everything that any rank has written up to now be seen by all of them."""
+        """Let all ranks see everything that any of them has written up to now."""
         with self.file.context.lock:
             self.coordination.wait_for_all()
             self.file.flush()
@@ -259,5 +259,5 @@ class SingleWriterRanks:
             self.coordination.join(Publish.RESOURCE, Publish(changed, self._too_short()))
 
     def _too_short(self) -> dict[str, int]:
-        """The datasets for which the file has too few rows, and how many they need."""
+        """Return the datasets for which the file has too few rows, and how many they need."""
         return {}

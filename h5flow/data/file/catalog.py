@@ -43,11 +43,11 @@ class Catalog:
     # datasets
 
     def pages(self) -> list[PagedDataset]:
-        """All datasets that have been used."""
+        """Return all datasets that have been used."""
         return list(self._paged.values())
 
     def paged(self, path: str) -> PagedDataset | None:
-        """The dataset at an absolute path in either file, with its pages."""
+        """Return the dataset at an absolute path in either file, with its pages."""
         found = self._paged.get(path)
         if found is not None:
             return found
@@ -67,7 +67,7 @@ class Catalog:
         return added
 
     def observed(self, path: str, lookup: bool = False) -> ObservedDataset | None:
-        """The dataset at an absolute path as components use it, maybe as a `lookup` of these. Takes the lock."""
+        """Return the dataset at an absolute path as components use it, maybe as a `lookup` of these. Takes the lock."""
         with self._context.lock:
             found = self._observed.get((path, lookup))
             rows = self.paged(path) if found is None else found.rows
@@ -78,7 +78,7 @@ class Catalog:
             return found
 
     def dataset(self, name: str) -> ObservedDataset:
-        """The rows of a dataset, as components use them. Takes the lock. Raises `NotInFile`."""
+        """Return the rows of a dataset, as components use them. Takes the lock. Raises `NotInFile`."""
         found = self.observed(layout.data_path(name))
         if found is None:
             raise NotInFile(f"dataset '{name}' isn't in '{self.files.path}'")
@@ -89,7 +89,7 @@ class Catalog:
         self._observed.clear()
 
     def paths(self) -> list[str]:
-        """Absolute paths of all datasets, in either file."""
+        """Return the absolute paths of all datasets, in either file."""
         return [
             f"/{path}"
             for storage in self.files.searched()
@@ -98,7 +98,7 @@ class Catalog:
         ]
 
     def names_below(self, name: str, found: h5py.HLObject) -> list[str]:
-        """Names of the datasets at or below an object."""
+        """Return the names of the datasets at or below an object."""
         if isinstance(found, h5py.Dataset):
             return [layout.name_of(name)] if layout.is_rows(name) else []
         groups = [(name, found), *((f"{name}/{path}", below) for path, below in objects_below(found))]
@@ -112,7 +112,7 @@ class Catalog:
     # references
 
     def reference(self, one: str, other: str) -> Reference | None:
-        """The references between two datasets, whichever side created them. Takes the lock."""
+        """Return the references between two datasets, whichever side created them. Takes the lock."""
         with self._context.lock:
             observer = self._context.observer
             found = self.known_reference(one, other)
@@ -122,7 +122,7 @@ class Catalog:
             return found
 
     def known_reference(self, one: str, other: str) -> Reference | None:
-        """The references between two datasets, whether or not they are to be seen."""
+        """Return the references between two datasets, whether or not they are to be seen."""
         key = (one, other)
         found = self._references.get(key)
         if found is None and key not in self._absent:
@@ -134,7 +134,7 @@ class Catalog:
         return found
 
     def lookups(self, path: str, column: int, counts: bool) -> tuple[ObservedDataset, ObservedDataset] | None:
-        """The pairs at a path and the region table of one of their columns, where other ranks write to them as well.
+        """Return the pairs at a path and the region table of one of their columns, where other ranks write to both.
 
         `counts` says that it matters how many rows there are. `None` where the pairs by themselves tell all.
         """
@@ -153,7 +153,7 @@ class Catalog:
         return pairs, regions
 
     def references_of(self, name: str, everywhere: bool = False) -> list[Reference]:
-        """All references that involve a dataset; `everywhere`: also those that it has no region table of."""
+        """Return all references that involve a dataset; `everywhere`: also those that it has no region table of."""
         top = f"/{name}/ref"
         others: set[str] = set()
         for storage in self.files.searched():
@@ -166,12 +166,12 @@ class Catalog:
         return [reference for reference in found if reference is not None]
 
     def regions_of(self, name: str) -> list[RegionTable]:
-        """The region tables that have as many rows as a dataset."""
+        """Return the region tables that have as many rows as a dataset."""
         tables = (table for reference in self.references_of(name) for table in reference.regions)
         return list({table.path: table for table in tables if table.of.name == name}.values())
 
     def lacks_regions(self, reference: Reference) -> bool:
-        """Whether the file lacks region tables of references."""
+        """Say whether the file lacks region tables of references."""
         return any(self.files.is_lacking(table.path) for table in reference.regions)
 
     def made_regions(self, path: str) -> None:
@@ -179,7 +179,7 @@ class Catalog:
         self._own_tables.add(path)
 
     def dangling(self) -> list[str]:
-        """A sentence for each reference that was used and points past the end of a dataset."""
+        """List a sentence for each reference that was used and points past the end of a dataset."""
         return [
             f"dataset '{table.of.name}' has {table.of.length} rows, a reference between it and"
             f" '{layout.joined(path)[1]}' points to row {table.own_length - 1}"
@@ -188,7 +188,7 @@ class Catalog:
         ]
 
     def _creators(self) -> dict[str, set[str]]:
-        """The datasets that have created references to each one, as far as it may have no region table for them."""
+        """Return, by dataset, those that created references to it, as far as it may have no region table for them."""
         if self._created is None:
             self._created = {}
             for storage in self.files.searched():
@@ -206,7 +206,7 @@ class Catalog:
         return None
 
     def _joins(self, pairs: h5py.Dataset, *names: str) -> bool:
-        """Whether references of another file are between datasets that are called so here, too."""
+        """Say whether references of another file are between datasets that are called so here, too."""
         for column, name in enumerate(names):
             there, here = pairs.file.get(data_of(pairs, pairs.name, column)), self.paged(layout.data_path(name))
             if not isinstance(there, h5py.Dataset) or here is None or here.stored.handle != there:
@@ -235,7 +235,7 @@ class Catalog:
         return reference
 
     def _region_table(self, storage: Storage, path: str, rows: PagedDataset, pairs: PagedDataset) -> RegionTable:
-        """A region table of the file, or one in memory where there is none, or none that can be completed."""
+        """Return a region table of the file, or one in memory where there is none, or none that can be completed."""
         stored = storage.dataset(path)
         stays = self.files.mode == "r" or not self._alone
         is_short = stored is not None and stored.length < rows.stored.length and path not in self._own_tables
@@ -259,7 +259,7 @@ class Catalog:
                 dataset.flush(last_chunk=False, again=again)
 
     def _grow_regions(self) -> None:
-        """Have region tables that nobody has looked up yet grow with their datasets."""
+        """Let region tables that nobody has looked up yet grow with their datasets."""
         for path, dataset in list(self._paged.items()):
             if layout.is_rows(path) and dataset.has_grown():
                 self.references_of(dataset.name)

@@ -27,15 +27,15 @@ class Change(msgspec.Struct, frozen=True):
     CALL: ClassVar[str]
 
     def is_made(self, catalog: Catalog) -> bool:
-        """Whether the files are as they shall be. Raises what speaks against the change."""
+        """Say whether the files are as they shall be. Raises what speaks against the change."""
         return False
 
     def creates(self, catalog: Catalog) -> tuple[str, ...]:
-        """Paths of what there isn't, and will be."""
+        """Return the paths of what there isn't, and will be."""
         return ()
 
     def updates(self) -> tuple[Resource, ...]:
-        """What there is and will be otherwise."""
+        """Return the resources that there are, and will be otherwise."""
         return ()
 
     def carry_out(self, catalog: Catalog) -> None:
@@ -53,7 +53,7 @@ class CreateDataset(Change, frozen=True):
     row_shape: tuple[int, ...]
 
     def is_made(self, catalog: Catalog) -> bool:
-        """Whether there is such a dataset. Raises `DataMismatch` if there is another one, or can't be one."""
+        """Say whether there is such a dataset. Raises `DataMismatch` if there is another one, or can't be one."""
         existing, wanted = catalog.observed(layout.data_path(self.name)), np.dtype(self.dtype)
         if existing is not None:
             there = existing.rows.stored.handle
@@ -73,7 +73,7 @@ class CreateDataset(Change, frozen=True):
         return False
 
     def creates(self, catalog: Catalog) -> tuple[str, ...]:
-        """The dataset, and groups above it."""
+        """Return the paths of the dataset, and of groups above it."""
         return catalog.files.missing_above(layout.data_path(self.name))
 
     def carry_out(self, catalog: Catalog) -> None:
@@ -93,7 +93,7 @@ class CreateReference(Change, frozen=True):
     child: str
 
     def is_made(self, catalog: Catalog) -> bool:
-        """Whether there are references. Raises `NotInFile`, and `H5FlowError` if the other side created them."""
+        """Say whether there are references. Raises `NotInFile`, and `H5FlowError` if the other side created them."""
         existing = catalog.reference(self.parent, self.child)
         if existing is not None:
             if existing.parent != self.parent:
@@ -107,11 +107,11 @@ class CreateReference(Change, frozen=True):
         return False
 
     def creates(self, catalog: Catalog) -> tuple[str, ...]:
-        """The references, and groups above them."""
+        """Return the paths of the references, and of groups above them."""
         return catalog.files.missing_above(layout.ref_path(self.parent, self.child))
 
     def updates(self) -> tuple[Resource, ...]:
-        """Which references the datasets have."""
+        """Return which references the datasets have."""
         return tuple(Resource("references", name) for name in dict.fromkeys((self.parent, self.child)))
 
     def carry_out(self, catalog: Catalog) -> None:
@@ -129,7 +129,7 @@ class CreateReference(Change, frozen=True):
 
 
 class StoreRegions(Change, frozen=True):
-    """Has the file hold the region tables of references that came without them."""
+    """Stores the region tables of references that came without them."""
 
     CALL: ClassVar[str] = "store_regions"
 
@@ -137,7 +137,7 @@ class StoreRegions(Change, frozen=True):
     child: str
 
     def creates(self, catalog: Catalog) -> tuple[str, ...]:
-        """The region tables that there aren't."""
+        """Return the paths of the region tables that there aren't."""
         paths = (path for side in self._sides for path in catalog.files.missing_above(side))
         return tuple(dict.fromkeys(paths))
 
@@ -165,11 +165,11 @@ class SetAttributes(Change, frozen=True):
     attributes: dict[str, Any]
 
     def creates(self, catalog: Catalog) -> tuple[str, ...]:
-        """The group, and groups above it."""
+        """Return the paths of the group, and of groups above it."""
         return catalog.files.missing_above(self.path)
 
     def updates(self) -> tuple[Resource, ...]:
-        """The attributes of the group."""
+        """Return the attributes of the group."""
         return (Resource("attributes", self.path),)
 
     def carry_out(self, catalog: Catalog) -> None:
@@ -204,7 +204,7 @@ class Delete(Change, frozen=True):
     name: str
 
     def is_made(self, catalog: Catalog) -> bool:
-        """Whether there is nothing."""
+        """Say whether there is nothing."""
         return catalog.files.find(self.name) is None
 
     def carry_out(self, catalog: Catalog) -> None:
@@ -221,7 +221,7 @@ class Delete(Change, frozen=True):
 
 
 def _sides(parent: str, child: str) -> list[str]:
-    """Paths of the region tables of references, one where they are within a dataset."""
+    """Return the paths of the region tables of references, one where they are within a dataset."""
     return list(dict.fromkeys([layout.region_path(parent, child), layout.region_path(child, parent)]))
 
 
@@ -256,7 +256,7 @@ def _prune(storage: Storage, path: str, stop: str) -> None:
 
 
 def _same_type(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
-    """Whether two types hold the same values; how structured rows are padded doesn't matter."""
+    """Say whether two types hold the same values; how structured rows are padded doesn't matter."""
     if one == other:
         return True
     if one.subdtype is not None and other.subdtype is not None:

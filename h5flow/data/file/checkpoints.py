@@ -25,12 +25,12 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for one."""
+        """Say whether it is time for a checkpoint."""
         return self._clock() >= self._next
 
     @contextmanager
     def made(self) -> Iterator[None]:
-        """While one is made."""
+        """Time the checkpoint that is made in the block."""
         began = self._clock()
         try:
             yield

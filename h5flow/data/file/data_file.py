@@ -50,13 +50,13 @@ class DataFile:
 
     @property
     def path(self) -> str:
-        """The path of the file while it is at work."""
+        """Return the path of the file while it is at work."""
         return self.files.path
 
     # who is at work
 
     def watch(self, observer: Observer) -> None:
-        """Have an observer told of all accesses."""
+        """Tell an observer of all accesses."""
         self.context.watched_by(observer)
         self.catalog.observe_anew()
 
@@ -71,7 +71,7 @@ class DataFile:
         self.files.begins_as(origin)
 
     def begin(self, output: OutputFile, source: str | None, *, opens: bool = True) -> None:
-        """Have the output begin as a copy of a file, or as it is, or empty. Collective.
+        """Begin the output as a copy of a file, or as it is, or empty. Collective.
 
         Several ranks open it, unless it is known to be replaced by something else; then this is called again.
         """
@@ -104,7 +104,7 @@ class DataFile:
             storage.close()
 
     def _written(self) -> list[Storage]:
-        """The files, with all that was buffered; this object lets go of them."""
+        """Write all that was buffered and return the files; this object lets go of them."""
         storages = self.files.open_storages()
         try:
             if storages:
@@ -163,7 +163,7 @@ class DataFile:
 
     @property
     def has_to_settle(self) -> bool:
-        """Whether `settle` would write anything."""
+        """Say whether `settle` would write anything."""
         return self._cache.full or self._is_checkpoint_due
 
     def settle(self) -> None:
@@ -211,7 +211,7 @@ class DataFile:
         self.commit(Delete(name))
 
     def store_regions(self, reference: Reference) -> None:
-        """Have the file hold region tables that it lacks. Collective; the lock is held. Raises `DataMismatch`."""
+        """Make the file hold region tables that it lacks. Collective; the lock is held. Raises `DataMismatch`."""
         parent, child = reference.parent, reference.child
         if self.ranks.all_open and any(self.files.find(table.path) is not None for table in reference.regions):
             raise DataMismatch(

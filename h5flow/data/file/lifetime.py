@@ -31,15 +31,15 @@ class KeepAlive:
 
     @property
     def context(self) -> FileContext:
-        """The lock of the file, who watches it, and its ranks."""
+        """Return the lock of the file, who watches it, and its ranks."""
         return self._file.context
 
     def observed(self, path: str) -> ObservedDataset | None:
-        """The dataset at an absolute path, as components use it."""
+        """Return the dataset at an absolute path, as components use it."""
         return self._file.catalog.observed(path)
 
     def lookups(self, path: str, column: int, counts: bool) -> tuple[ObservedDataset, ObservedDataset] | None:
-        """The pairs at a path, and their region table, where other ranks write to them as well."""
+        """Return the pairs at a path, and their region table, where other ranks write to them as well."""
         return self._file.catalog.lookups(path, column, counts)
 
     def flush(self) -> None:
@@ -68,11 +68,11 @@ class KeepAlive:
             self._file.context.watching.everything(what)
 
     def is_own(self, found: h5py.HLObject) -> bool:
-        """Whether an object lies in the file, and not in one that a link leads to."""
+        """Say whether an object lies in the file, and not in one that a link leads to."""
         return self._file.files.is_own(found)
 
     def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in the file, also where links lead to groups of others."""
+        """Make all groups of a path lie in the file, also where links lead to groups of others."""
         self._file.files.make_own(path)
 
 

@@ -70,12 +70,12 @@ class OpenFiles:
 
     @property
     def is_open(self) -> bool:
-        """Whether the output is open."""
+        """Say whether the output is open."""
         return self._main is not None
 
     @property
     def main(self) -> Storage:
-        """The output, opened on first use."""
+        """Return the output, opened on first use."""
         if self._main is None:
             self.open()
         assert self._main is not None
@@ -83,7 +83,7 @@ class OpenFiles:
 
     @property
     def temporary(self) -> Storage:
-        """The file for what is to be dropped, made on first use."""
+        """Return the file for what is to be dropped, made on first use."""
         if self._temporary is None:
             if self._temporary_path is None:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -95,13 +95,13 @@ class OpenFiles:
 
     @property
     def lacking(self) -> MemoryStorage:
-        """What the files ought to have and don't, in memory."""
+        """Return what the files ought to have and don't, in memory."""
         if self._lacking is None:
             self._lacking = MemoryStorage()
         return self._lacking
 
     def is_lacking(self, path: str) -> bool:
-        """Whether what is at a path is in memory, as the files lack it."""
+        """Say whether what is at a path is in memory, as the files lack it."""
         return self._lacking is not None and path in self._lacking.file
 
     def no_longer_lacking(self, path: str) -> None:
@@ -110,11 +110,11 @@ class OpenFiles:
             del self.lacking.file[path]
 
     def open_storages(self) -> list[Storage]:
-        """All that are open."""
+        """Return all files that are open."""
         return [storage for storage in (self._main, self._temporary, self._lacking) if storage is not None]
 
     def let_go(self) -> None:
-        """Have the next use open the files again; who calls closes those that are open."""
+        """Let go of the files, so that the next use opens them again; the caller closes those that are open."""
         self._main = self._temporary = self._lacking = None
 
     def remove_temporary(self) -> None:
@@ -126,13 +126,13 @@ class OpenFiles:
     # what is where
 
     def searched(self) -> Iterator[Storage]:
-        """The files in which names are looked up, in order."""
+        """Yield the files in which names are looked up, in order."""
         yield self.main
         if self._temporary_path is not None:
             yield self.temporary
 
     def find(self, path: str) -> h5py.HLObject | None:
-        """The object at a path in either file."""
+        """Return the object at a path in either file."""
         for storage in self.searched():
             found = storage.find(path)
             if found is not None:
@@ -140,25 +140,25 @@ class OpenFiles:
         return None
 
     def holding(self, path: str) -> Storage:
-        """The file that has something at a path."""
+        """Return the file that has something at a path."""
         return next(storage for storage in self.searched() if storage.find(path) is not None)
 
     def storage_of(self, *names: str) -> Storage:
-        """Where the groups `names`, or a reference between them, belong."""
+        """Return the file to which the groups `names`, or a reference between them, belong."""
         if self.drop and any(layout.lies_in(name, self.drop) and self.main.find(name) is None for name in names):
             return self.temporary
         return self.main
 
     def compression_of(self, storage: Storage) -> str | None:
-        """How datasets that are made in a file are compressed."""
+        """Say how datasets that are made in a file are compressed."""
         return self._compression if storage is self._main else None
 
     def is_own(self, found: h5py.HLObject) -> bool:
-        """Whether an object lies in one of the files, and not in one that a link leads to."""
+        """Say whether an object lies in one of the files, and not in one that a link leads to."""
         return any(not file_of(found.id, storage.file) for storage in self.open_storages())
 
     def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in the file that has them, also where links lead to groups of others."""
+        """Make all groups of a path lie in the file that has them, also where links lead to groups of others."""
         self.storage_of(path).make_own(path)
 
     def deleting(self, name: str) -> None:
@@ -188,7 +188,7 @@ class OpenFiles:
                 )
 
     def missing_above(self, path: str) -> tuple[str, ...]:
-        """The groups of a path, and the path itself, that there aren't."""
+        """Return the groups of a path, and the path itself, that there aren't."""
         parts = path.strip("/").split("/")
         paths = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
         return tuple("/" + above for above in paths if self.find(above) is None)

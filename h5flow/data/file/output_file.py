@@ -96,7 +96,7 @@ class OutputFile:
         self.copied = original or self.copied
 
     def prepare(self, source: str | None) -> str | None:
-        """`begin`, and wait until the working file is whole; returns the file of which it is a copy now."""
+        """Call `begin`, and wait until the working file is whole; returns the file of which it is a copy now."""
         origin = self.begin(source)
         self.check()
         self.wait()
@@ -140,7 +140,7 @@ class OutputFile:
             copying.give_up()
 
     def origin(self, source: str | None) -> str | None:
-        """A file that has what the working file begins with, if there is any."""
+        """Return a file that has what the working file begins with, if there is any."""
         if self._begun and self._copying is None and self._to_move is None:
             return self.working
         if source is not None and not self.is_same(source):
@@ -148,7 +148,7 @@ class OutputFile:
         return self.path if self.extends(source) else None
 
     def extends(self, source: str | None) -> bool:
-        """Whether the job goes on with an output that is there."""
+        """Say whether the job goes on with an output that is there."""
         if self._begun:
             return self._extends
         if source is not None:
@@ -156,7 +156,7 @@ class OutputFile:
         return self._final.exists() and not self.overwrite
 
     def is_same(self, path: str) -> bool:
-        """Whether a path, however spelled, is that of the output."""
+        """Say whether a path, however spelled, is that of the output."""
         return any(_same_file(Path(path), own) for own in (self._final, Path(self.working)))
 
     def publish(self) -> None:

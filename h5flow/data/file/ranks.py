@@ -21,27 +21,27 @@ class FileRanks(AppendingRanks, Opening, Protocol):
 
     @property
     def all_open(self) -> bool:
-        """Whether several ranks have the file open, and change it together."""
+        """Say whether several ranks have the file open, and change it together."""
         ...
 
     def begin(self, output: OutputFile, source: str | None, *, opens: bool) -> None:
-        """Have the output begin as a copy of a file, or as it is, or empty, and open it if ranks do so together."""
+        """Begin the output as a copy of a file, or as it is, or empty, and open it if ranks do so together."""
         ...
 
     # a workflow
 
     @property
     def stopping(self) -> bool:
-        """Whether a rank has been asked to stop in time for all of them to know before the loop is over."""
+        """Say whether a rank has been asked to stop in time for all of them to know before the loop is over."""
         ...
 
     @property
     def waited(self) -> Mapping[int, float]:
-        """Seconds that each component has waited for other ranks in the loop, by its position."""
+        """Return the seconds that each component has waited for other ranks in the loop, by its position."""
         ...
 
     def communicator(self) -> Any:
-        """A communicator that is its taker's own, until the `end`; `None` without other ranks. Collective."""
+        """Return a communicator that is its taker's own, until the `end`; `None` without other ranks. Collective."""
         ...
 
     def watch(self, names: Sequence[str], warning: float, abort: float | None, *, strict: bool) -> None:
@@ -52,11 +52,11 @@ class FileRanks(AppendingRanks, Opening, Protocol):
         ...
 
     def work_for(self, components: Components) -> None:
-        """Have calls belong to the components that are at work from now on."""
+        """Let calls belong to the components that are at work from now on."""
         ...
 
     def listen_for_stop(self, listener: Callable[[], None]) -> None:
-        """Have a function called when any rank has been asked to stop."""
+        """Register a function to be called when any rank has been asked to stop."""
         ...
 
     def enter(self, part: int) -> None:
@@ -68,23 +68,23 @@ class FileRanks(AppendingRanks, Opening, Protocol):
         ...
 
     def passed(self, number: int, position: int) -> None:
-        """Have a component be done with a slice."""
+        """Note that a component is done with a slice."""
         ...
 
     def fail(self) -> None:
-        """Have other ranks not wait for this one, which has failed."""
+        """Note that this rank has failed, so that others don't wait for it."""
         ...
 
     def all_done(self, stopping: bool = False) -> bool:
-        """Whether no rank has more slices, asked by one that hasn't any or is `stopping`."""
+        """Say whether no rank has more slices, asked by one that hasn't any or is `stopping`."""
         ...
 
     def fence(self) -> None:
-        """Have what any rank has written be seen by all."""
+        """Let all ranks see what any of them has written."""
         ...
 
     def commit(self, change: Change) -> None:
-        """Have all ranks make a change, each by itself, when they have agreed on it."""
+        """Make a change on all ranks, each by itself, when they have agreed on it."""
         ...
 
     def alike(self, change: Callable[[], T]) -> T:
@@ -92,7 +92,7 @@ class FileRanks(AppendingRanks, Opening, Protocol):
         ...
 
     def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
-        """Have the file closed by `close` where it is complete. Collective.
+        """Close the file by `close` where it is complete. Collective.
 
         What is done `before` to the file is done by who owns it.
         """

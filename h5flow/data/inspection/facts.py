@@ -48,7 +48,7 @@ class FileFacts(msgspec.Struct, frozen=True):
 
 
 def inspected(file: h5py.File, path: str, hidden: str) -> FileFacts:
-    """What is in an open file, but for the group `hidden`."""
+    """List what is in an open file, but for the group `hidden`."""
     datasets, references, links, unreadable = [], [], [], []
     for where, found in _objects(file, hidden):
         if isinstance(found, str):
@@ -71,12 +71,12 @@ def inspected(file: h5py.File, path: str, hidden: str) -> FileFacts:
 
 
 def opened(path: str) -> h5py.File:
-    """A file to be looked at, also while it is written. Raises `FileError`."""
+    """Open a file to look at it, also while it is written. Raises `FileError`."""
     return open_file(path, "r", locking=False)
 
 
 def _objects(file: h5py.File, hidden: str) -> Any:
-    """Path and object of all that is in a file, each object once; soft and external links as texts, errors as such."""
+    """Yield path and object of all that is in a file, each object once; links as texts, errors as such."""
     seen: set[Any] = set()
     try:
         todo: list[tuple[str, Any]] = [("", file["/"])]
@@ -105,7 +105,7 @@ def _objects(file: h5py.File, hidden: str) -> Any:
 
 
 def _member(group: h5py.Group, name: str) -> Any:
-    """An object, or where a link leads, or why it can't be had."""
+    """Return an object, or where a link leads, or why it can't be had."""
     try:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
@@ -140,7 +140,7 @@ def _reference(file: h5py.File, pairs: h5py.Dataset, path: str) -> ReferenceFact
 
 
 def _used(table: Any) -> int | None:
-    """How many rows have references."""
+    """Count the rows that have references; `None` where the table is none."""
     if not isinstance(table, h5py.Dataset) or table.dtype.names != ("start", "stop"):
         return None
     step = 1 << 20
@@ -149,7 +149,7 @@ def _used(table: Any) -> int | None:
 
 
 def type_name(dtype: Any) -> str:
-    """A type as it is shown to users: `{id: i8, samples: f4[64], hits: i4[any]}`."""
+    """Return a type as it is shown to users: `{id: i8, samples: f4[64], hits: i4[any]}`."""
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return f"{type_name(base)}[{', '.join(map(str, shape))}]"

@@ -15,7 +15,7 @@ _ROWS = 1 << 18
 
 
 def unsound(file: h5py.File) -> Iterator[str]:
-    """A sentence for each thing that is wrong with references of an open file."""
+    """Yield a sentence for each thing that is wrong with references of an open file."""
     for path, found in objects_below(file["/"]):
         if isinstance(found, h5py.Dataset) and layout.is_reference(f"/{path}"):
             yield from _of_reference(file, f"/{path}")

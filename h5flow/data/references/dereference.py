@@ -33,24 +33,24 @@ class RowSource(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of an element."""
+        """Return the type of an element."""
         ...
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all rows together."""
+        """Return the shape of all rows together."""
         ...
 
     def has(self, row: int) -> bool:
-        """Whether there is a row of this number."""
+        """Say whether there is a row of this number."""
         ...
 
     def read(self, start: int, stop: int, wanted: Indices | None = None) -> Array:
-        """Rows `start:stop`, cut at the end; those that aren't `wanted` may hold anything."""
+        """Read rows `start:stop`, cut at the end; those that aren't `wanted` may hold anything."""
         ...
 
     def take(self, rows: Indices) -> Array:
-        """The given rows: ascending, without repeats; cut at the end."""
+        """Read the given rows: ascending, without repeats; cut at the end."""
         ...
 
 
@@ -104,20 +104,21 @@ def dereference(
     indices_only: bool = False,
     as_masked: bool = True,
 ) -> Masked | list[Array]:
-    """The children of selected rows.
+    """Return the children of selected rows: the rows of `data` that `ref` joins to them, or their numbers.
 
-    `sel` is a row number, a slice, a mask, or row numbers in any order, also repeated. `ref` holds pairs (L, 2),
-    `ref_direction` says which columns are row and child. `region` is a table with `start` and `stop` for each
-    row, between which all of its references lie; it only saves reading the others (but without it, and where `ref`
-    doesn't say of which datasets it is, negative and open selections count from the last row that `ref` names).
-    `mask` is parallel to the selected rows: true leaves the entry out.
+    `sel` is a row number, a slice, a mask, or row numbers in any order, also repeated. `ref` holds pairs (L, 2) of
+    row numbers; `ref_direction` says which columns are row and child. `region` is a table (N,) with `start` and
+    `stop` for each row, between which all of its references lie; it only saves reading the others (but without it,
+    and where `ref` doesn't say of which datasets it is, negative and open selections count from the last row that
+    `ref` names). `mask` (n,) is parallel to the selected rows: true leaves the entry out. Arguments may be arrays,
+    lists or h5py datasets.
 
-    Returns a masked array (n, m, …), m the most children of any row, at least 1: row k holds the rows of `data`
-    that are the children of `sel[k]`, by child number, packed to the left. With `indices_only`, or without `data`,
-    it holds the child numbers. Without `as_masked` it is a list of arrays, each in the order of `ref`.
-    Arguments may be arrays, lists or h5py datasets.
+    Returns a masked array (n, m, …) of the type of `data`, m the most children of any row, at least 1: row k holds
+    the children of `sel[k]`, by child number, packed to the left. With `indices_only`, or without `data`, it holds
+    the child numbers, of the type of `ref`. Without `as_masked` it is a list of n arrays, each in the order of `ref`.
 
-    Raises `RowsOutOfRange` for rows that don't exist, `DanglingReference` for children that `data` doesn't have.
+    Raises `RowsOutOfRange` for rows that don't exist, `DanglingReference` for children that `data` doesn't have,
+    `DataMismatch` for what isn't pairs, and for a `sel` or `mask` of another shape or type.
     """
     pairs, regions = _tables(sel, ref, region, ref_direction[0])
     rows = rows_of(sel, _selectable(sel, ref, pairs, regions, ref_direction[0]), "the parent", beyond=True)
@@ -139,10 +140,11 @@ def dereference_chain(
     ref_directions: Sequence[tuple[int, int]] | None = None,
     indices_only: bool = False,
 ) -> Masked:
-    """The children of the children of selected rows, along any number of references.
+    """Return the children of the children of selected rows, along any number of references.
 
-    Arguments are as for `dereference`, one of `refs`, `regions` and `ref_directions` for each step. Returns a
-    masked array (n, m1, m2, …), masked where any link is missing.
+    Arguments and errors are those of `dereference`; `refs`, `regions` and `ref_directions` (by default (0, 1)) have
+    one item for each step, and `data` belongs to the last one. Returns a masked array (n, m1, m2, …), each m at
+    least 1, masked where any link is missing.
     """
     tables = list(regions) if regions is not None else [None] * len(refs)
     directions = list(ref_directions) if ref_directions is not None else [(0, 1)] * len(refs)
@@ -174,7 +176,7 @@ def children_of(
     direction: tuple[int, int] = (0, 1),
     stored_order: bool = False,
 ) -> tuple[Indices, Indices]:
-    """How many children each of `rows` has, and all of these children.
+    """Return how many children each of `rows` has, and all of these children.
 
     The children of a row are ascending, or with `stored_order` as in `pairs`. A row past the end of the
     tables has none.
@@ -210,7 +212,7 @@ def _keyed(
     regions: RowSource | None,
     direction: tuple[int, int],
 ) -> tuple[Indices, Indices]:
-    """For each reference of rows `start:stop`, or of the rows `unique`: the row's place among them, and the child."""
+    """Find, for each reference of rows `start:stop` or of rows `unique`, the row's place among them, and the child."""
     last = stop if unique is None else int(unique.max(initial=-1)) + 1
     if regions is None or (isinstance(regions, _Rows) and not regions.has(last - 1)):
         found = pairs.read(0, pairs.shape[0])
@@ -232,7 +234,7 @@ def _keyed(
 
 
 def _enclosed(regions: Array, pairs: RowSource) -> Array:
-    """The pairs that lie in any of the regions, in their order."""
+    """Return the pairs that lie in any of the regions, in their order."""
     starts, stops = regions["start"].astype(np.int64), regions["stop"].astype(np.int64)
     some = stops > starts
     starts, stops = starts[some], stops[some]
@@ -251,7 +253,7 @@ def _enclosed(regions: Array, pairs: RowSource) -> Array:
 
 
 def _gathered(data: Any, children: Indices) -> Array:
-    """Rows `children` of `data`, in this order; rows that aren't needed are not read, where they are many."""
+    """Read rows `children` of `data`, in this order; rows that aren't needed are not read, where they are many."""
     source = _source(data)
     if not len(children):
         return np.empty((0, *source.shape[1:]), source.dtype)
@@ -272,7 +274,7 @@ def _gathered(data: Any, children: Indices) -> Array:
 
 
 def _packed(counts: Indices, values: Array) -> Masked:
-    """Rows of `counts` values each, packed to the left; what is missing is masked, and zero below the mask."""
+    """Pack rows of `counts` values each to the left; what is missing is masked, and zero below the mask."""
     width = max(1, int(counts.max(initial=0)))
     shape = (len(counts), width)
     here = np.arange(width) < counts[:, np.newaxis]
@@ -295,7 +297,7 @@ def _packed(counts: Indices, values: Array) -> Masked:
 
 
 def _place(into: Array, where: Array, values: Array) -> None:
-    """`into[where] = values`, moving rows of several fields as a whole."""
+    """Assign `into[where] = values`, moving rows of several fields as a whole."""
     if into.dtype.names is None or into.dtype.hasobject:
         into[where] = values
         return
@@ -319,14 +321,14 @@ def _left_out(mask: npt.ArrayLike | None, count: int) -> Array | None:
 
 
 def _ranges(starts: Indices, counts: Indices) -> Indices:
-    """`start, …, start + count - 1` for each, one after the other."""
+    """Return `start, …, start + count - 1` for each, one after the other."""
     before = np.cumsum(counts) - counts
     ranges: Indices = np.arange(counts.sum()) + np.repeat(starts - before, counts)
     return ranges
 
 
 def _selectable(sel: Any, ref: Any, pairs: RowSource, regions: RowSource | None, column: int) -> int:
-    """How many rows there are to select from.
+    """Say how many rows there are to select from.
 
     Where neither the file nor a region table says so: as many as `ref` names, and as `sel` names by number,
     since a row without children may be asked for all the same.
@@ -348,7 +350,7 @@ def _selectable(sel: Any, ref: Any, pairs: RowSource, regions: RowSource | None,
 
 
 def _lies_in(sel: Any, length: int) -> bool:
-    """Whether a selection means the same rows, however many there are besides the first `length`."""
+    """Say whether a selection means the same rows, however many there are besides the first `length`."""
     if isinstance(sel, slice):
         start, stop = sel.start or 0, sel.stop
         return start == stop or (start >= 0 and stop is not None and 0 <= stop <= length)
@@ -357,19 +359,19 @@ def _lies_in(sel: Any, length: int) -> bool:
 
 
 def _length_of(ref: h5py.Dataset, column: int) -> int | None:
-    """How many rows the dataset has that a column is of: named by the attributes, else by where references lie."""
+    """Say how many rows the dataset has that a column is of: named by the attributes, else by where references lie."""
     path = data_of(ref, ref.name or "", column)
     found = ref.file.get(path) if path else None
     return len(found) if isinstance(found, h5py.Dataset) and found.shape else None
 
 
 def _fits_half(children: Indices) -> bool:
-    """Whether row numbers take no more than half of an integer."""
+    """Say whether row numbers take no more than half of an integer."""
     return not len(children) or (int(children.min()) >= 0 and int(children.max()) <= 0xFFFFFFFF)
 
 
 def _pairs(ref: Any) -> RowSource:
-    """References, as rows of at least two columns; an empty list is none. Raises `DataMismatch`."""
+    """Return references as rows of at least two columns; an empty list is none. Raises `DataMismatch`."""
     pairs = _source(ref)
     if pairs.shape == (0,):
         return _source(np.empty((0, 2), layout.ref_dtype))
@@ -379,7 +381,7 @@ def _pairs(ref: Any) -> RowSource:
 
 
 def _tables(sel: Any, ref: Any, region: Any, column: int) -> tuple[RowSource, RowSource | None]:
-    """The pairs and the region table to follow.
+    """Return the pairs and the region table to follow.
 
     Of what several ranks write, a rank knows the references of a row by the region that was brought with it. So it
     looks there without a `region` as well, and finds the same.

@@ -31,11 +31,11 @@ class Reference:
         self.regions = regions
 
     def direction(self, start: str) -> tuple[int, int]:
-        """The columns of row and related row when walking from dataset `start`."""
+        """Return the columns of row and related row when walking from dataset `start`."""
         return (0, 1) if start == self.parent else (1, 0)
 
     def complete(self) -> None:
-        """Have the regions of both sides enclose the references of rows for which the file has none.
+        """Widen the regions of both sides until they enclose the references of rows for which the file has none.
 
         Files that others have written may lack region tables, or have them shorter than the datasets.
         """
@@ -47,7 +47,7 @@ class Reference:
             self._widen(first, pairs, beyond)
 
     def _widen(self, first: int, pairs: Array, beyond: tuple[int, ...] = (0, 0)) -> None:
-        """Have the regions enclose pairs from a position on, those of rows `beyond` a number for either side."""
+        """Widen the regions to enclose pairs from a position on, those of rows `beyond` a number for either side."""
         positions = np.arange(first, first + len(pairs))
         sides: list[tuple[RegionTable, Array, Array]]
         if self.regions[0] is self.regions[1]:
@@ -85,7 +85,7 @@ class Reference:
 
 
 def checked_pairs(refs: object, parent: str, child: str) -> Array:
-    """`refs` as an int64 array (K, 2). A row with a masked entry is no reference.
+    """Return `refs` as an int64 array (K, 2). A row with a masked entry is no reference.
 
     Raises `InvalidReference` for anything that isn't pairs of row numbers, before a file is touched.
     """

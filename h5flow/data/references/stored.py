@@ -10,17 +10,17 @@ from h5flow.data import layout
 
 
 def is_reference(found: h5py.Dataset, path: str) -> bool:
-    """Whether a dataset holds references."""
+    """Say whether a dataset holds references."""
     return layout.is_reference(path) and found.ndim == 2 and found.shape[1] == 2 and found.dtype.kind in "iu"
 
 
 def is_region_table(found: h5py.Dataset, path: str) -> bool:
-    """Whether a dataset says for each row where its references are."""
+    """Say whether a dataset says for each row where its references are."""
     return layout.is_region_table(path) and found.ndim == 1 and found.dtype.names == layout.ref_region_dtype.names
 
 
 def data_of(pairs: h5py.Dataset, path: str, column: int) -> str:
-    """The path of the dataset whose rows a column names: that in the attributes, else by where the references lie.
+    """Return the path of the dataset that a column is of: that in the attributes, else by where references lie.
 
     Empty where neither says so.
     """
@@ -31,13 +31,13 @@ def data_of(pairs: h5py.Dataset, path: str, column: int) -> str:
 
 
 def datasets_of(pairs: h5py.Dataset, path: str) -> tuple[str, str]:
-    """The names of the datasets that references join."""
+    """Return the names of the datasets that references join."""
     one, other = (data_of(pairs, path, column).strip("/").removesuffix("/data") for column in (0, 1))
     return one, other
 
 
 def regions_of(pairs: h5py.Dataset, path: str) -> tuple[str, str]:
-    """The paths of the region tables for the rows of either column."""
+    """Return the paths of the region tables for the rows of either column."""
     parent, child = layout.joined(path)
     return (
         _attribute(pairs, "ref_region0") or layout.region_path(parent, child),

@@ -26,7 +26,7 @@ class PairTable(PagedDataset):
 
     @cached_property
     def fill(self) -> Any:
-        """What a row holds before it is written."""
+        """Return what a row holds before it is written."""
         return np.iinfo(self.dtype).max if self.cache.others else super().fill
 
     def _page(self, number: int, overwritten: bool = False) -> Page:
@@ -49,25 +49,25 @@ class RegionTable(PagedDataset):
 
     @property
     def length(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return max(self._length, self.of.length)
 
     @property
     def own_length(self) -> int:
-        """How many rows the table was made to hold for references, also to rows that don't exist."""
+        """Say how many rows the table was made to hold for references, also to rows that don't exist."""
         return self._length
 
     @property
     def dangling(self) -> bool:
-        """Whether references point past the end of the dataset."""
+        """Say whether references point past the end of the dataset."""
         return self._length > self.of.length
 
     def is_of_others(self, rows: tuple[int, int] | Rows) -> bool:
-        """Whether other ranks have reserved any of rows `start, stop` of the dataset, or of the given ones."""
+        """Say whether other ranks have reserved any of rows `start, stop` of the dataset, or of the given ones."""
         return self.of.is_of_others(rows)
 
     def merge(self, first: int, regions: Array) -> None:
-        """Have rows from `first` on enclose the regions that another rank has found for them as well."""
+        """Widen rows from `first` on to enclose the regions that another rank has found for them as well."""
         given = np.flatnonzero(regions["start"] != regions["stop"])
         if not len(given):
             return
@@ -85,7 +85,7 @@ class RegionTable(PagedDataset):
         self.stored.merge(start, values)
 
     def widen(self, rows: Rows, positions: Rows) -> None:
-        """Have the regions of `rows` enclose new references at `positions`.
+        """Widen the regions of `rows` to enclose new references at `positions`.
 
         `positions` ascend and lie behind all earlier references.
         """

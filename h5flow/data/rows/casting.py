@@ -56,7 +56,7 @@ def as_values(data: object, dtype: np.dtype[Any]) -> Array:
 
 
 def _may_be_rounded(values: Array) -> bool:
-    """Whether integers of a list may have become floats, as numpy does where some need a sign and some all 64 bits."""
+    """Say whether numpy may have read a list of integers as floats, since some need a sign and some all 64 bits."""
     return values.dtype.kind == "f" and bool((np.abs(values) >= 2.0**53).any())
 
 
@@ -85,7 +85,7 @@ def _as_records(data: object, dtype: np.dtype[Any]) -> Array:
 
 
 def _of_tuples(data: object, dtype: np.dtype[Any]) -> Array:
-    """Records whose fields are given by position; where numpy would wrap or cut, they are read field by field."""
+    """Read records whose fields are given by position; where numpy would wrap or cut, they are read field by field."""
     assert dtype.names is not None
     records = _of_plain_tuples(data, dtype)
     if records is not None:
@@ -95,7 +95,7 @@ def _of_tuples(data: object, dtype: np.dtype[Any]) -> Array:
 
 
 def _records(columns: Mapping[str, object], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """Records of these columns, each as `as_values` reads it for its field."""
+    """Make records of these columns, each as `as_values` reads it for its field."""
     read: dict[str, Array] = {}
     for name, column in columns.items():
         base = dtype[name].base
@@ -111,7 +111,7 @@ def _records(columns: Mapping[str, object], dtype: np.dtype[Any], shape: tuple[i
 
 
 def _of_plain_tuples(data: object, dtype: np.dtype[Any]) -> Array | None:
-    """Records of numbers, as quickly as numpy makes them; `None` if any isn't as it was given."""
+    """Read records of numbers, as quickly as numpy makes them; `None` if any isn't as it was given."""
     assert dtype.names is not None
     kinds = [dtype[name].kind for name in dtype.names]
     rows = [data] if isinstance(data, tuple) else data
@@ -207,7 +207,7 @@ def _convert_fields(values: Array, dtype: np.dtype[Any], cut: Cut | None, outer:
 
 
 def _convert_text(values: Array, dtype: np.dtype[Any], field: str) -> Array | None:
-    """Texts as bytes of a fixed length."""
+    """Convert texts to bytes of a fixed length."""
     plain = np.ma.getdata(values)
     if plain.dtype.kind in "biufc":
         raise Unfit(f"{_in(field)}{plain.flat[0]} is no text, which type {dtype} holds: take .astype('S')")
@@ -228,7 +228,7 @@ def _convert_text(values: Array, dtype: np.dtype[Any], field: str) -> Array | No
 
 
 def _in_range(values: Array, dtype: np.dtype[Any]) -> bool:
-    """Whether integers of a type can hold all values, cut to whole numbers; NaN compares false."""
+    """Say whether integers of a type can hold all values, cut to whole numbers; NaN compares false."""
     limits = np.iinfo(dtype)
     if values.dtype.kind != "f":
         # Of a few values Python finds the least and the largest sooner than numpy.

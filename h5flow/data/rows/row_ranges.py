@@ -22,7 +22,7 @@ class RowRanges:
         return bool(self._starts)
 
     def add(self, start: int, stop: int) -> None:
-        """Have rows `start:stop` in it, too."""
+        """Add rows `start:stop`."""
         if start >= stop:
             return
         # The ranges that touch the new one become one with it.
@@ -34,23 +34,23 @@ class RowRanges:
         self._stops[first:last] = [stop]
 
     def clear(self) -> None:
-        """Have no rows in it any more."""
+        """Remove all rows."""
         self._starts.clear()
         self._stops.clear()
 
     def between(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """The ranges, as far as they lie in `start:stop`."""
+        """Return the ranges, as far as they lie in `start:stop`."""
         first, last = bisect.bisect_right(self._stops, start), bisect.bisect_left(self._starts, stop)
         pairs = zip(self._starts[first:last], self._stops[first:last], strict=True)
         return [(max(start, low), min(stop, high)) for low, high in pairs]
 
     def meets(self, start: int, stop: int) -> bool:
-        """Whether any of rows `start:stop` is in it."""
+        """Say whether any of rows `start:stop` is in it."""
         at = bisect.bisect_right(self._stops, start)
         return start < stop and at < len(self._starts) and self._starts[at] < stop
 
     def meets_any(self, rows: Indices) -> bool:
-        """Whether any of some rows is in it."""
+        """Say whether any of some rows is in it."""
         ranges = self.between(int(rows.min()), int(rows.max()) + 1) if len(rows) else []
         if not ranges:
             return False
@@ -60,7 +60,7 @@ class RowRanges:
         return bool((starts[at[near]] <= rows[near]).any())
 
     def mask(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """For each of rows `start:stop` whether it is in it."""
+        """Say of each of rows `start:stop` whether it is in it."""
         found = np.zeros(stop - start, bool)
         for low, high in self.between(start, stop):
             found[low - start : high - start] = True

@@ -23,12 +23,12 @@ class RowSelection(msgspec.Struct, frozen=True):
         return self.stop - self.start if self.indices is None else len(self.indices)
 
     def as_indices(self) -> Indices:
-        """All rows by number."""
+        """Return all rows by number."""
         return np.arange(self.start, self.stop) if self.indices is None else self.indices
 
 
 def rows_of(selection: Any, length: int, what: str = "dataset", beyond: bool = False) -> RowSelection:
-    """The rows that `selection` names of `length` rows; negative and open ones count as in numpy.
+    """Find the rows that `selection` names of `length` rows; negative and open ones count as in numpy.
 
     A slice is cut at the end, or with `beyond` goes on past it as far as it says. Raises `RowsOutOfRange` for
     row numbers that don't exist, `DataMismatch` for what selects no rows.
@@ -57,7 +57,7 @@ def rows_of(selection: Any, length: int, what: str = "dataset", beyond: bool = F
 
 
 def counts_from_start(selection: Any) -> bool:
-    """Whether a selection means the same rows however many there are, if it has them."""
+    """Say whether a selection means the same rows however many there are, if it has them."""
     if isinstance(selection, slice):
         bounds = (selection.start or 0, -1 if selection.stop is None else selection.stop)
         return all(bound >= 0 for bound in bounds) and selection.step in (None, 1)
@@ -77,7 +77,7 @@ def writable_bounds(rows: slice, length: int) -> tuple[int, int]:
 
 
 def needed_rows(name: str, spec: Any, length: int) -> tuple[int, int]:
-    """The first row of `spec`, and how many rows a dataset of `length` rows must have to hold it.
+    """Return the first row of `spec`, and how many rows a dataset of `length` rows must have to hold it.
 
     Slices are read as numpy reads them, one without a stop ends at the end; what selects nothing needs nothing.
     """

@@ -24,7 +24,7 @@ def take_by_pieces(
     dtype: np.dtype[Any],
     row_shape: tuple[int, ...],
 ) -> Array:
-    """The given rows (ascending, without repeats), read in pieces that don't span large gaps."""
+    """Read the given rows (ascending, without repeats) in pieces that don't span large gaps."""
     if not len(rows):
         return np.empty((0, *row_shape), dtype)
     apart = np.diff(rows) > max(1, GAP_BYTES // row_bytes)
@@ -39,7 +39,7 @@ def take_by_pieces(
 
 
 def pick(values: Array, rows: Indices) -> Array:
-    """`values[rows]`, where rows of several fields are moved as a whole; numpy would copy each field by itself."""
+    """Return `values[rows]`, moving rows of several fields as a whole; numpy would copy each field by itself."""
     if values.dtype.names is None or values.dtype.hasobject:
         return values[rows]
     whole = np.dtype((np.void, values.dtype.itemsize))

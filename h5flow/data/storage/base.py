@@ -37,11 +37,11 @@ class StoredDataset(Protocol):
 
     @property
     def readable(self) -> int:
-        """How many rows can be read; those behind are written by nobody yet, or by others."""
+        """Say how many rows can be read; those behind are written by nobody yet, or by others."""
         ...
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist."""
+        """Read rows `start:stop`, which must exist, into a fresh array."""
         ...
 
     def write(self, start: int, values: Array) -> None:
@@ -53,7 +53,7 @@ class StoredDataset(Protocol):
         ...
 
     def merge(self, start: int, values: Array) -> None:
-        """Have rows from `start` on, of a region table, enclose these regions as well."""
+        """Widen rows from `start` on, of a region table, to enclose these regions as well."""
         ...
 
     def resize(self, length: int) -> None:
@@ -61,16 +61,16 @@ class StoredDataset(Protocol):
         ...
 
     def fix(self) -> None:
-        """Have the dataset stay the same object, since something in the file may refer to it."""
+        """Keep the dataset the same object, since something in the file may refer to it."""
         ...
 
     @property
     def is_in_use(self) -> bool:
-        """Whether somebody would go on with this dataset when there is another one in its place."""
+        """Say whether somebody would go on with this dataset when there is another one in its place."""
         ...
 
     def lengthened(self) -> StoredDataset:
-        """The dataset with longer chunks, in the same place; this object can't be used any more."""
+        """Replace the dataset by one with longer chunks, and return that; this object can't be used any more."""
         ...
 
 
@@ -85,15 +85,15 @@ class Storage(Protocol):
         ...
 
     def dataset(self, path: str) -> StoredDataset | None:
-        """The dataset at an absolute path, `None` where there is none."""
+        """Return the dataset at an absolute path, `None` where there is none."""
         ...
 
     def find(self, path: str) -> h5py.HLObject | None:
-        """The object at a path, `None` where there is none; in another file it is only read."""
+        """Return the object at a path, `None` where there is none; in another file it is only read."""
         ...
 
     def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in this file, also where links lead to groups of others. Raises `FileError`."""
+        """Make all groups of a path lie in this file, also where links lead to groups of others. Raises `FileError`."""
         ...
 
     def remove(self, path: str) -> None:

@@ -21,7 +21,7 @@ Kind = Literal["serial", "single-writer", "parallel"]
 def choose(
     wanted: Kind | Literal["auto"], comm: Intracomm | None, compression: str | None, source: str | None
 ) -> tuple[Kind, str]:
-    """The storage, and why. Collective. Raises `UsageError` where the one that is `wanted` can't be had.
+    """Choose the storage, and say why. Collective. Raises `UsageError` where the one that is `wanted` can't be had.
 
     `source` is the file that the output begins as a copy of, if there is one.
     """
@@ -49,7 +49,7 @@ def choose(
 
 
 def why_not_parallel(compression: str | None) -> str:
-    """Why all ranks can't write a file together, empty if they can."""
+    """Say why all ranks can't write a file together, empty if they can."""
     if not h5py.get_config().mpi:
         return "h5py is built without MPI"
     if compression:
@@ -58,7 +58,7 @@ def why_not_parallel(compression: str | None) -> str:
 
 
 def compressed_dataset(path: str | None) -> str:
-    """The first dataset of a file that has filters, empty if there is none or no file."""
+    """Return the first dataset of a file that has filters, empty if there is none or no file."""
     if path is None or not Path(path).is_file():
         return ""
 

@@ -24,26 +24,26 @@ _log = logging.getLogger(__name__)
 
 @functools.cache
 def reading() -> h5p.PropLAID:
-    """How links are followed: what they lead to is opened for reading, even if the file itself is for writing."""
+    """Say how links are followed: what they lead to is opened for reading, even if the file itself is for writing."""
     properties = h5p.create(h5p.LINK_ACCESS)
     properties.set_elink_acc_flags(h5f.ACC_RDONLY)
     return properties
 
 
 def opened(file: h5py.File, path: str) -> Any:
-    """The object of HDF5 at a path. Raises what h5py raises, `KeyError` where there is none."""
+    """Open the object of HDF5 at a path. Raises what h5py raises, `KeyError` where there is none."""
     return h5o.open(file.id, path.encode("utf-8", "surrogateescape") or b"/", reading())
 
 
 def file_of(found: Any, file: h5py.File) -> str:
-    """The name of the other file that an object lies in, empty for one that lies in the file itself."""
+    """Return the name of the other file that an object lies in, empty for one that lies in the file itself."""
     if h5o.get_info(found).fileno == h5o.get_info(file.id).fileno:
         return ""
     return str(h5py.File(h5py.h5i.get_file_id(found)).filename)
 
 
 def leads_out(file: h5py.File, path: str) -> bool:
-    """Whether a path goes through a link to another file, whether or not that is there."""
+    """Say whether a path goes through a link to another file, whether or not that is there."""
     above = ""
     for part in path.strip("/").split("/"):
         above = f"{above}/{part}"
@@ -62,7 +62,7 @@ def leads_out(file: h5py.File, path: str) -> bool:
 
 
 def made_of(found: h5d.DatasetID) -> list[str]:
-    """The other files that the rows of a dataset are in, as it names them."""
+    """Return the names of the other files that the rows of a dataset are in, as it names them."""
     creation = found.get_create_plist()
     if creation.get_layout() == h5d.VIRTUAL:
         names = {creation.get_virtual_filename(number) for number in range(creation.get_virtual_count())}
@@ -86,7 +86,7 @@ def tell_missing(files: list[str], path: str, file: str) -> None:
 
 
 def make_own(file: h5py.File, path: str) -> None:
-    """Have all groups of a path lie in the file. Raises `FileError` where a dataset of another file is in the way."""
+    """Make all groups of a path lie in the file. Raises `FileError` where a dataset of another file is in the way."""
     parts = path.strip("/").split("/")
     for count in range(1, len(parts) + 1):
         above = "/" + "/".join(parts[:count])
@@ -111,7 +111,7 @@ def make_own(file: h5py.File, path: str) -> None:
 
 
 def lies_elsewhere(path: str, file: str, other: str) -> str:
-    """The sentence that says where an object lies."""
+    """Return the sentence that says where an object lies."""
     return f"'{path}' of file '{file}' is a link to file '{other}'"
 
 

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @functools.cache
 def stand_in_for_mpio() -> None:
-    """Have h5py open files for reading with `driver='mpio'`, if it can't by itself."""
+    """Let h5py open files for reading with `driver='mpio'`, if it can't by itself."""
     if h5py.get_config().mpi:
         return
     h5py.register_driver("mpio", _read_alone)
@@ -31,7 +31,7 @@ def stand_in_for_mpio() -> None:
 
 
 def _read_alone(properties: Any, **_options: Any) -> None:
-    """What h5py calls to set the driver. Raises `NoParallelFiles` where the file is not only to be read."""
+    """Set the driver for h5py. Raises `NoParallelFiles` where the file is not only to be read."""
     name, mode = _opened_as()
     if mode != "r":
         raise NoParallelFiles(
@@ -43,7 +43,7 @@ def _read_alone(properties: Any, **_options: Any) -> None:
 
 
 def _opened_as() -> tuple[str, str]:
-    """Name and mode of the file that is being opened; h5py doesn't tell a driver."""
+    """Return name and mode of the file that is being opened; h5py doesn't tell a driver."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), h5py.File):

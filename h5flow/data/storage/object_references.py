@@ -22,7 +22,7 @@ class Lead(NamedTuple):
 
 
 def lead(reference: h5r.Reference, file: h5py.File) -> Lead:
-    """Where a reference of a file leads."""
+    """Say where a reference of a file leads."""
     is_region = isinstance(reference, h5r.RegionReference)
     try:
         path = h5r.get_name(reference, file.id) if reference else None
@@ -33,7 +33,7 @@ def lead(reference: h5r.Reference, file: h5py.File) -> Lead:
 
 
 def reference(where: Lead, file: h5py.File) -> h5r.Reference:
-    """The reference of a file that leads somewhere."""
+    """Return the reference of a file that leads somewhere."""
     try:
         if where.path and where.region:
             return h5r.create(file.id, where.path, h5r.DATASET_REGION, h5s.decode(where.region))
@@ -45,22 +45,22 @@ def reference(where: Lead, file: h5py.File) -> h5r.Reference:
 
 
 def leading_to(target: h5py.File, values: Any, source: h5py.File) -> Any:
-    """Values whose references lead to what has the same path in another file."""
+    """Change values so that references lead to what has the same path in another file."""
     return mapped(values, h5r.Reference, lambda found: reference(lead(found, source), target))
 
 
 def portable(values: Any, source: h5py.File) -> Any:
-    """Values with leads instead of references."""
+    """Change values to have leads instead of references."""
     return mapped(values, h5r.Reference, lambda found: lead(found, source))
 
 
 def unpacked(values: Any, target: h5py.File) -> Any:
-    """Values with references instead of leads."""
+    """Change values to have references instead of leads."""
     return mapped(values, Lead, lambda found: reference(found, target))
 
 
 def mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """A value, or an array of values, with what is of a kind changed."""
+    """Change what is of a kind in a value, or in an array of values."""
     if isinstance(value, kind):
         return change(value)
     if not isinstance(value, np.ndarray) or not value.dtype.hasobject:

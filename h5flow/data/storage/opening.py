@@ -54,7 +54,7 @@ def _is_ours(path: str) -> bool:
 
 
 def _lacks_locks(error: Exception) -> bool:
-    """Whether a file couldn't be opened since it can't be locked."""
+    """Say whether a file couldn't be opened since it can't be locked."""
     found = re.search(_ERRNO, str(error)) if "unable to lock file" in str(error) else None
     return found is not None and int(found[1]) in NO_LOCKS
 
@@ -87,7 +87,7 @@ class Writes:
             raise FileError(f"file '{self._path}' can't be {verb}: {os.strerror(error.errno)}") from error
 
     def failed(self, error: BaseException) -> FileError | None:
-        """The error that says so if h5py couldn't write, whatever it was asked for; `None` if that isn't the reason."""
+        """Return the error to raise if h5py couldn't write, whatever it was asked for; `None` if that isn't why."""
         reason = _why_unwritten(error)
         if not reason:
             return None
@@ -109,18 +109,18 @@ _open: WeakValueDictionary[str, Writes] = WeakValueDictionary()
 
 
 def writes_to_opened(path: str) -> Writes:
-    """Those to a file that has just been opened; `writing` finds them as long as they are in use."""
+    """Make the context for writes to a file just opened; `writing` finds it as long as it is in use."""
     writes = _open[path] = Writes(path)
     return writes
 
 
 def writing(path: str) -> Writes:
-    """The context for writes to an open file."""
+    """Return the context for writes to an open file."""
     return _open.get(path) or Writes(path)
 
 
 def unreadable(path: str, dataset: str, rows: str, error: Exception) -> FileError:
-    """The error for rows that can't be read."""
+    """Return the error for rows that can't be read."""
     detail = str(error)
     detail = detail[detail.find("(") + 1 : detail.rfind(")")] if "(" in detail else detail
     return FileError(
@@ -130,7 +130,7 @@ def unreadable(path: str, dataset: str, rows: str, error: Exception) -> FileErro
 
 
 def _why_unwritten(error: BaseException) -> str:
-    """Why HDF5 couldn't write, empty if it didn't want to or could.
+    """Say why HDF5 couldn't write, empty if it didn't want to or could.
 
     It has a cache, so any call may have to write, and the class of the error is that of what was called.
     """

@@ -49,7 +49,7 @@ class ParallelDataset(RankDataset):
         super().write(start, values)
 
     def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
-        """Only values that are Python objects are written like this, and HDF5 can't. Raises `DataMismatch`."""
+        """Raise `DataMismatch`: only Python objects are written like this, which ranks can't write by themselves."""
         self.check_writable()
 
     def check_writable(self) -> None:
@@ -57,10 +57,10 @@ class ParallelDataset(RankDataset):
         check_writable(self.handle.id, self._dataset_path)
 
     def resize(self, length: int) -> None:
-        """Nothing: ranks make room together, see `extend`."""
+        """Do nothing: ranks make room together, see `extend`."""
 
     def extend(self, length: int) -> None:
-        """Have room for so many rows. Collective."""
+        """Make room for so many rows. Collective."""
         super().resize(length)
 
 
@@ -76,7 +76,7 @@ class ParallelPairs(ParallelDataset):
         self._own, self._seen = RowRanges(), RowRanges()
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist."""
+        """Read rows `start:stop`, which must exist, into a fresh array."""
         values = super().read(start, stop)
         if stop > self._published:
             seen = self._seen.mask(start, stop)
@@ -91,17 +91,17 @@ class ParallelPairs(ParallelDataset):
             ranges.add(start, start + len(values))
 
     def others_have_written(self, stop: int, parts: Iterable[tuple[int, int]]) -> None:
-        """Other ranks have written rows up to `stop`, and have told which parts of these."""
+        """Note that other ranks have written rows up to `stop`, and have told which parts of these."""
         super().others_have_written(stop, parts)
         for part in parts:
             self._seen.add(*part)
 
     def written_between(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Which rows this rank has written."""
+        """Return which rows this rank has written."""
         return self._own.between(start, stop)
 
     def forget_original(self) -> None:
-        """What all ranks have written is in the file."""
+        """Note that the file holds what all ranks have written."""
         super().forget_original()
         self._published = self.length
         self._own.clear()
@@ -116,14 +116,14 @@ class OwnedDataset(RemoteDataset):
         self._storage = storage
 
     def merge(self, start: int, values: Array) -> None:
-        """Have rows from `start` on, of a region table, enclose these regions as well."""
+        """Widen rows from `start` on, of a region table, to enclose these regions as well."""
         super().merge(start, values)
 
     def resize(self, length: int) -> None:
-        """Nothing: ranks make room together, see `extend`."""
+        """Do nothing: ranks make room together, see `extend`."""
 
     def extend(self, length: int) -> None:
-        """Have room for so many rows. Collective."""
+        """Make room for so many rows. Collective."""
         super().resize(length)
 
 
@@ -148,11 +148,11 @@ class ParallelStorage(SerialStorage):
         self._original = None if original is None else SerialStorage(original, "r", locking=False)
 
     def original(self, path: str) -> Any:
-        """The dataset in the file of which the output began as a copy, `None` where there is none."""
+        """Return the dataset in the file of which the output began as a copy, `None` where there is none."""
         return None if self._original is None else self._original.dataset(path)
 
     def dataset(self, path: str) -> SerialDataset | None:
-        """The dataset at an absolute path, `None` where there is none."""
+        """Return the dataset at an absolute path, `None` where there is none."""
         here = super().dataset(path)
         return here if here is None or here.elsewhere else self._shared(path, here.handle)
 
@@ -186,7 +186,7 @@ class ParallelStorage(SerialStorage):
 
 
 def room(length: int, now: int, row_bytes: int) -> int:
-    """For how many rows there shall be room, if there are `length` and there is room for `now`."""
+    """Say for how many rows there shall be room, if there are `length` and there is room for `now`."""
     step = min(max(now // 2, _SMALLEST_STEP // row_bytes), _LARGEST_STEP // row_bytes)
     return max(length, now + step)
 

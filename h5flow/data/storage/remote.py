@@ -33,11 +33,11 @@ class Link(Protocol):
     """The way to the rank that owns the file."""
 
     def send(self, *request: Any) -> None:
-        """Have the owner do something."""
+        """Let the owner do something."""
         ...
 
     def request(self, *request: Any) -> Any:
-        """Have the owner do something, and wait for what comes of it."""
+        """Let the owner do something, and wait for what comes of it."""
         ...
 
 
@@ -55,26 +55,26 @@ class RankDataset(SerialDataset):
 
     @property
     def readable(self) -> int:
-        """How many rows can be read."""
+        """Say how many rows can be read."""
         return self._known
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist."""
+        """Read rows `start:stop`, which must exist, into a fresh array."""
         original = self._original
         if original is not None and stop <= original.length:
             return original.read(start, stop)
         return super().read(start, stop)
 
     def others_have_written(self, stop: int, _parts: Iterable[tuple[int, int]]) -> None:
-        """Other ranks have written rows up to `stop`, and have told which parts of these."""
+        """Note that other ranks have written rows up to `stop`, and have told which parts of these."""
         self._known = max(self._known, stop)
 
     def written_between(self, _start: int, _stop: int) -> list[tuple[int, int]]:
-        """Which rows this rank has written, where others have to be told."""
+        """Return which rows this rank has written, where others have to be told."""
         return []
 
     def forget_original(self) -> None:
-        """Other ranks may have written to any row."""
+        """Note that other ranks may have written to any row."""
         self._original = None
         self._known = self.length
 
@@ -92,7 +92,7 @@ class RemoteDataset(RankDataset):
         self._link = link
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist."""
+        """Read rows `start:stop`, which must exist, into a fresh array."""
         original = self._original
         if original is not None and stop <= original.length:
             values: Array = original.read(start, stop)
@@ -117,7 +117,7 @@ class RemoteDataset(RankDataset):
         self._link.send("put", self._name, rows, values)
 
     def merge(self, start: int, values: Array) -> None:
-        """Have rows from `start` on, of a region table, enclose these regions as well."""
+        """Widen rows from `start` on, of a region table, to enclose these regions as well."""
         self._changed(start + len(values))
         for first, part in _messages(values):
             self._link.send("merge", self._name, start + first, part)
@@ -146,7 +146,7 @@ class RemoteStorage(SerialStorage):
             self._original = SerialStorage(original, "r", locking=False)
 
     def dataset(self, path: str) -> SerialDataset | None:
-        """The dataset at an absolute path, `None` where there is none."""
+        """Return the dataset at an absolute path, `None` where there is none."""
         here = super().dataset(path)
         if here is None or here.elsewhere:
             return here

@@ -52,7 +52,7 @@ class Fresh:
         self._addresses.add(_address(dataset))
 
     def discard(self, dataset: h5d.DatasetID) -> None:
-        """Something may refer to it from now on."""
+        """Note that something may refer to a dataset from now on."""
         if self._addresses:
             self._addresses.discard(_address(dataset))
 
@@ -74,7 +74,7 @@ class SerialDataset:
         elsewhere: str = "",
         fresh: Fresh | None = None,
     ) -> None:
-        """Of the file at a path, in which `fresh` datasets have been created."""
+        """Wrap a dataset of the file at a path, in which `fresh` datasets have been created."""
         self.handle = handle
         self.elsewhere = elsewhere
         self._writes = writing(path)
@@ -98,7 +98,7 @@ class SerialDataset:
             self.long_rows = wanted if wanted > self.chunk_rows else None
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, which must exist. Raises `FileError`."""
+        """Read rows `start:stop`, which must exist, into a fresh array. Raises `FileError`."""
         try:
             if self._memory_type is None:
                 return cast(Array, self.handle[start:stop])
@@ -130,7 +130,7 @@ class SerialDataset:
 
     @property
     def readable(self) -> int:
-        """How many rows can be read."""
+        """Say how many rows can be read."""
         return self.length
 
     def put(self, rows: npt.NDArray[np.int64], values: Array) -> None:
@@ -139,7 +139,7 @@ class SerialDataset:
             self.handle[rows] = values
 
     def merge(self, start: int, values: Array) -> None:
-        """Have rows of a region table enclose these regions as well; nobody else has changed them."""
+        """Widen rows of a region table to enclose these regions as well; nobody else has changed them."""
         self.write(start, values)
 
     def resize(self, length: int) -> None:
@@ -149,14 +149,14 @@ class SerialDataset:
         self.length = length
 
     def fix(self) -> None:
-        """Have the dataset stay the same object, since something in the file may refer to it."""
+        """Keep the dataset the same object, since something in the file may refer to it."""
         self.long_rows = None
         if self._fresh is not None:
             self._fresh.discard(self.handle.id)
 
     @property
     def is_in_use(self) -> bool:
-        """Whether it has another name, belongs to dimensions, or has been opened without this object.
+        """Say whether it has another name, belongs to dimensions, or has been opened without this object.
 
         Then `lengthened` would leave two datasets where there is one.
         """
@@ -168,7 +168,7 @@ class SerialDataset:
         return len(openings) > 1 or sys.getrefcount(own) > sys.getrefcount(kept_here) + 1
 
     def lengthened(self) -> SerialDataset:
-        """The dataset with longer chunks, in the same place; this object can't be used any more."""
+        """Replace the dataset by one with longer chunks, and return that; this object can't be used any more."""
         assert self.long_rows is not None
         old = self.handle.id
         creation = old.get_create_plist()
@@ -248,7 +248,7 @@ class SerialStorage:
         return writing(self.path)
 
     def dataset(self, path: str) -> SerialDataset | None:
-        """The dataset at an absolute path, `None` where there is none. Raises `FileError`."""
+        """Return the dataset at an absolute path, `None` where there is none. Raises `FileError`."""
         found = self._opened(path)
         if not isinstance(found, h5d.DatasetID):
             return None
@@ -276,7 +276,7 @@ class SerialStorage:
         return SerialDataset(handle, other or self.path, writable, elsewhere, None if other else self._fresh)
 
     def find(self, path: str) -> h5py.HLObject | None:
-        """The object at a path, `None` where there is none; in another file it is only read."""
+        """Return the object at a path, `None` where there is none; in another file it is only read."""
         found = self._opened(path)
         return None if found is None else _wrapped(found)
 
@@ -297,7 +297,7 @@ class SerialStorage:
         return found if links.file_of(found, self._origin) else None
 
     def _as_in_origin(self, path: str, found: h5d.DatasetID) -> h5d.DatasetID:
-        """A dataset whose rows are in other files, which HDF5 opens for writing where it has this one so."""
+        """Open a dataset whose rows are in other files, which HDF5 opens for writing where it has this one so."""
         if self._origin is None:
             return found
         try:
@@ -307,7 +307,7 @@ class SerialStorage:
         return there if isinstance(there, h5d.DatasetID) and there.shape == found.shape else found
 
     def make_own(self, path: str) -> None:
-        """Have all groups of a path lie in this file, also where links lead to groups of others. Raises `FileError`."""
+        """Make all groups of a path lie in this file, also where links lead to groups of others. Raises `FileError`."""
         with self._writes:
             links.make_own(self.file, path)
 
@@ -381,7 +381,7 @@ class SerialStorage:
             self.file.close()
 
     def _write_nowhere(self) -> None:
-        """From now on HDF5 writes to a device that takes everything, also where the size of files is limited."""
+        """Let HDF5 write to a device that takes everything from now on, also where the size of files is limited."""
         with contextlib.suppress(ValueError, RuntimeError):  # it may be closed already
             descriptor = self.file.id.get_vfd_handle()
             sink = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -407,12 +407,12 @@ def copy_attributes(source: h5d.DatasetID, target: h5d.DatasetID) -> None:
 
 
 def _wrapped(found: Any) -> h5py.HLObject:
-    """An object of HDF5 as h5py's users have it."""
+    """Wrap an object of HDF5 as h5py's users have it."""
     if isinstance(found, h5d.DatasetID):
         return h5py.Dataset(found)
     return h5py.Group(found) if isinstance(found, h5g.GroupID) else h5py.Datatype(found)
 
 
 def chunk_cache(chunk_bytes: int) -> int:
-    """How many bytes HDF5 shall keep of a compressed dataset's chunks."""
+    """Say how many bytes HDF5 shall keep of a compressed dataset's chunks."""
     return max(min(max(chunk_bytes * _CACHED_CHUNKS, _MIN_CHUNK_CACHE), _MAX_CHUNK_CACHE), chunk_bytes)

@@ -24,7 +24,7 @@ LIKENESS_FORMAT = (FORMAT[0], "latest")
 
 
 def new_skeleton(path: str, source: h5py.File | None, **options: Any) -> h5py.File:
-    """A new file that is a skeleton of another one, or has nothing in it. Options are those of `h5py.File`."""
+    """Make a new file that is a skeleton of another one, or has nothing in it. Options are those of `h5py.File`."""
     root = None if source is None else source["/"].id.get_create_plist()
     ordered = root is not None and bool(root.get_link_creation_order())
     file = h5py.File(path, "w", libver=LIKENESS_FORMAT, track_order=ordered, **options)
@@ -43,7 +43,7 @@ def copy_structure(source: h5py.File, target: h5py.File) -> None:
 
 
 class _Skeleton:
-    """Objects of a file, and their likenesses."""
+    """Objects of a file, and what stands for them in its skeleton."""
 
     def __init__(self, source: h5py.File, target: h5py.File) -> None:
         self._source = source
@@ -55,7 +55,7 @@ class _Skeleton:
         self._made[h5o.get_info(original).addr] = path, original, skeleton
 
     def copy_members(self, source: h5g.GroupID, target: h5g.GroupID, above: str = "") -> None:
-        """Groups, datasets and types below a group; links, and other names of what is there, are such again."""
+        """Copy groups, datasets and types below a group; links, and other names of what is there, are such again."""
         for name in _names(source):
             path = f"{above}/{name.decode('utf-8', 'surrogateescape')}"
             try:
@@ -91,7 +91,7 @@ class _Skeleton:
             self.add(path, found, kind)
 
     def copy_attributes(self) -> None:
-        """The attributes of all objects."""
+        """Copy the attributes of all objects."""
         for path, original, skeleton in self._made.values():
             order = _attribute_order(original)
             for number in range(h5a.get_num_attrs(original)):
@@ -118,7 +118,7 @@ class _Skeleton:
 
 
 def _names(group: h5g.GroupID) -> list[bytes]:
-    """The names in a group, in its order."""
+    """Return the names in a group, in its order."""
     return list(group)
 
 
@@ -129,7 +129,7 @@ def _naming(charset: int) -> h5p.PropLCID:
 
 
 def _ordering(group: h5g.GroupID) -> h5p.PropGCID:
-    """A group's order of links and attributes; HDF5 crashes on groups that are made with the properties of others."""
+    """Return a group's order of links and attributes; HDF5 crashes on groups made with the properties of others."""
     original, ordering = group.get_create_plist(), h5p.create(h5p.GROUP_CREATE)
     ordering.set_link_creation_order(original.get_link_creation_order())
     ordering.set_attr_creation_order(original.get_attr_creation_order())
@@ -137,7 +137,7 @@ def _ordering(group: h5g.GroupID) -> h5p.PropGCID:
 
 
 def _attribute_order(found: Any) -> int:
-    """By what attributes are listed: as they were made, where the object says so."""
+    """Say by what attributes are listed: as they were made, where the object says so."""
     ordered = not isinstance(found, h5t.TypeID) and found.get_create_plist().get_attr_creation_order()
     order: int = h5.INDEX_CRT_ORDER if ordered else h5.INDEX_NAME
     return order
@@ -163,7 +163,7 @@ def _copied_dataset(source: h5d.DatasetID, target: h5g.GroupID, name: bytes, nam
 
 
 def _ever_simpler(creation: h5p.PropDCID, source: h5d.DatasetID) -> Iterator[h5p.PropDCID]:
-    """How a dataset may be made: as it is, without filters that can't be had here, and with its chunks only."""
+    """Yield how a dataset may be made: as it is, without filters that can't be had here, and with its chunks only."""
     yield creation
     filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
     for code in filters:
@@ -177,7 +177,7 @@ def _ever_simpler(creation: h5p.PropDCID, source: h5d.DatasetID) -> Iterator[h5p
 
 
 def _plain(creation: h5p.PropDCID, source: h5d.DatasetID) -> h5p.PropDCID:
-    """Nothing but the fill value."""
+    """Return properties with nothing but the fill value."""
     plain = h5p.create(h5p.DATASET_CREATE)
     if creation.fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED:
         try:

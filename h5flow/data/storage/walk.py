@@ -11,7 +11,7 @@ from h5flow.data.storage.opening import UNREADABLE
 
 
 def objects_below(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
-    """Path and object of all groups and datasets below a group, each once; what can't be read is left out."""
+    """Yield path and object of all groups and datasets below a group, each once; what can't be read is left out."""
     yield from _below(group.id, "", {h5o.get_info(group.id).addr})
 
 

@@ -21,7 +21,7 @@ class Draws:
 
     @property
     def numpy(self) -> Any:
-        """A `RandomState`."""
+        """Return a `RandomState`."""
         import numpy as np
 
         if self._numpy is None:
@@ -42,7 +42,7 @@ class Draws:
 
     @functools.cached_property
     def python(self) -> random.Random:
-        """A generator of the kind of `random`."""
+        """Return a generator of the kind of `random`."""
         return random.Random(self._seed)
 
 
@@ -56,7 +56,7 @@ class Saved:
         self.rest = rest
 
     def state(self) -> dict[str, Any]:
-        """As `RandomState.set_state` takes it."""
+        """Return the state as `RandomState.set_state` takes it."""
         import numpy as np
 
         words = np.frombuffer(self.bits, "u4")
@@ -64,5 +64,5 @@ class Saved:
 
 
 def outsiders() -> set[int]:
-    """Threads that may draw without being at work for the workflow: those of who runs it."""
+    """Return the threads that may draw without being at work for the workflow: those of who runs it."""
     return {threading.get_ident(), threading.main_thread().ident or 0}

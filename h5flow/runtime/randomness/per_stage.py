@@ -19,11 +19,11 @@ class Randomness:
     shared = True
 
     def loop(self) -> AbstractContextManager[None]:
-        """During the loop."""
+        """Leave draws as they are for the duration of the loop."""
         return nullcontext()
 
     def of(self, component: str, number: int) -> AbstractContextManager[None]:
-        """While a component works on a slice."""
+        """Leave draws as they are while a component works on a slice."""
         return nullcontext()
 
 
@@ -42,7 +42,7 @@ class RandomnessPerStage(Randomness):
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """During the loop."""
+        """Give components draws of their own for the duration of the loop."""
         self._outsiders = outsiders()
         token = self._drawing.set(None)
         try:
@@ -53,7 +53,7 @@ class RandomnessPerStage(Randomness):
 
     @contextmanager
     def of(self, component: str, number: int) -> Iterator[None]:
-        """While a component works on a slice. Raises `H5FlowError` if something was drawn past it."""
+        """Give a component its draws on a slice in the block. Raises `H5FlowError` if something was drawn past it."""
         token = self._drawing.set(Draws(f"{self._workflow}\0{component}\0{number}"))
         try:
             yield

@@ -40,7 +40,7 @@ class SharedNumpy:
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """During the loop."""
+        """Put itself between numpy and the bit generator for the duration of the loop."""
         with self._stacking:
             self._inner, self._outer = _bit_generator(), _behind(self._bits, self)
             self._put(self._outer)
@@ -71,7 +71,7 @@ class SharedNumpy:
     # what the generator has its bit generator do without taking the lock
 
     def state(self) -> Any:
-        """The state of the bit generator."""
+        """Return the state of the bit generator."""
         with self._turn():
             return self._bits.state
 
@@ -124,17 +124,17 @@ class SharedNumpy:
     # for those that exchange states
 
     def _chosen(self, bits: Any) -> Any:
-        """The bit generator to use during the loop instead of the one that there is."""
+        """Choose the bit generator to use during the loop instead of the one that there is."""
         return bits
 
     def _before(self, asked: Any) -> None:
-        """Before the first of the turns."""
+        """Prepare the first of the turns; here there is nothing to prepare."""
 
     def _after(self) -> None:
-        """After the last of the turns."""
+        """Clean up after the last of the turns; here there is nothing to clean up."""
 
     def _back(self) -> None:
-        """The loop has ended."""
+        """Clean up when the loop has ended; here there is nothing to clean up."""
 
     def _put(self, bits: Any) -> None:
         """Exchange the bit generator; the number in store, which that takes from the generator, is put back."""
@@ -169,7 +169,7 @@ class NumpyOfEach(SharedNumpy):
         self._leaving_out = 0
 
     def state(self) -> Any:
-        """The state of the bit generator."""
+        """Return the state of the bit generator."""
         if self._leaving_out == threading.get_ident():
             return {"bit_generator": "MT19937", "state": {}}
         return super().state()
@@ -229,7 +229,7 @@ def _bit_generator() -> Any:
 
 
 def _behind(bits: Any, lock: SharedNumpy) -> Any:
-    """A bit generator that is another one but for its lock."""
+    """Make a bit generator that is another one but for its lock."""
 
     def look_up(_: object, name: str) -> Any:
         if name == "lock":
@@ -254,7 +254,7 @@ _NO_METHODS = {"seed": "seed", "ranf": "random_sample", "sample": "random_sample
 
 @contextmanager
 def functions_of_each(ask: Callable[[], Draws | None]) -> Iterator[None]:
-    """While the functions of `numpy.random` use the generators that `ask` returns, for which nobody has to wait."""
+    """Let functions of `numpy.random` use the generators that `ask` returns in the block, without waiting."""
     import numpy as np
 
     shared = np.random.mtrand._rand

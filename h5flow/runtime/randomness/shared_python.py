@@ -32,7 +32,7 @@ class SharedPython:
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """During the loop."""
+        """Put itself in place of the functions of `random` for the duration of the loop."""
         before, SharedPython.current = SharedPython.current, self
         self._position = _position()
         places = _places()
@@ -61,7 +61,7 @@ class SharedPython:
                 self._position = _position()
 
     def strayed(self) -> bool:
-        """Whether something has been drawn without asking since the last time."""
+        """Say whether something has been drawn without asking since the last time."""
         # While somebody draws there is nothing to see; they have looked before.
         if _position() != self._position and self._lock.acquire(blocking=False):
             try:
@@ -96,7 +96,7 @@ _ASKING = {id(function): _asking(function) for function in _FUNCTIONS}
 
 
 def _places() -> list[tuple[dict[str, Any], str, Any]]:
-    """Where modules have functions of `random`: in which variables, by what name, and which."""
+    """Find where modules have functions of `random`: in which variables, by what name, and which."""
     found = []
     for module in tuple(sys.modules.values()):
         variables = getattr(module, "__dict__", None)
@@ -107,7 +107,7 @@ def _places() -> list[tuple[dict[str, Any], str, Any]]:
 
 
 def _reading_position() -> Callable[[], object]:
-    """A function that returns what changes whenever something is drawn from Python's shared generator."""
+    """Return a function that returns what changes whenever something is drawn from Python's shared generator."""
     # As in `_randommodule.c`: `int index; uint32_t state[624]`. To copy it all takes a hundred times as long.
     words = (ctypes.c_uint32 * 4).from_address(id(_PYTHON) + object.__basicsize__)
     state = _PYTHON.getstate()[1]

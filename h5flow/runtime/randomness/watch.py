@@ -36,7 +36,7 @@ class DrawWatch:
 
     @contextmanager
     def loop(self) -> Iterator[None]:
-        """During the loop."""
+        """Watch draws for the duration of the loop."""
         self._outsiders = outsiders()
         with self._watched:
             self._watched.enter_context(self._python.loop())
@@ -48,7 +48,7 @@ class DrawWatch:
 
     @property
     def watches_all(self) -> bool:
-        """Whether numpy's generator is watched, too."""
+        """Say whether numpy's generator is watched, too."""
         return self._watches_numpy
 
     def watch_numpy(self) -> None:
@@ -58,7 +58,10 @@ class DrawWatch:
             self._watched.enter_context(SharedNumpy(self._note_at_work).loop())
 
     def look(self, component: str) -> None:
-        """A component has just been at work. Raises what it was told before, should the component have caught that."""
+        """Note that a component has just been at work.
+
+        Raises what it was told before, should the component have caught that.
+        """
         if not self._watching:
             return
         if self._error is not None:

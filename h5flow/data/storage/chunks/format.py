@@ -46,7 +46,7 @@ class Unsupported(ValueError):
 
 @functools.cache
 def codec() -> ModuleType | None:
-    """Blosc2 if it is installed, told to let go of the GIL (a setting of the process)."""
+    """Return Blosc2 if it is installed, told to let go of the GIL (a setting of the process)."""
     try:
         blosc2 = imported("blosc2")
     except ImportError:
@@ -71,16 +71,16 @@ class ChunkFormat(msgspec.Struct, frozen=True):
 
     @property
     def chunk_bytes(self) -> int:
-        """Size of a chunk when it is in memory."""
+        """Return the size of a chunk in memory, in bytes."""
         return self.chunk_rows * self.row_bytes
 
     def rows(self, values: Bytes) -> Array:
-        """The rows that `values` are the bytes of."""
+        """Return the rows that `values` are the bytes of."""
         return values.view(self.dtype.base).reshape(-1, *self.row_shape)
 
 
 def format_of(dataset: h5py.Dataset) -> ChunkFormat:
-    """That of a dataset. Raises `Unsupported`."""
+    """Return the chunk format of a dataset. Raises `Unsupported`."""
     dtype = dataset.dtype
     creation = dataset.id.get_create_plist()
     layout = creation.get_layout()
@@ -128,12 +128,12 @@ def format_of(dataset: h5py.Dataset) -> ChunkFormat:
 
 
 def transposed(values: bytes | memoryview, rows: int) -> bytes:
-    """A table of bytes with so many rows, columns first: shuffled from elements, elements from shuffled."""
+    """Transpose a table of bytes of so many rows: shuffled from elements, elements from shuffled."""
     return np.frombuffer(values, np.uint8).reshape(rows, -1).T.tobytes()
 
 
 def calls(first: int, last: int, kind: ChunkFormat, values: Bytes, size: int) -> Iterator[tuple[int, int, Bytes]]:
-    """Chunks `first:last` and their bytes, about `size` at a time."""
+    """Yield chunks `first:last` and their bytes, about `size` at a time."""
     chunks = max(1, size // kind.chunk_bytes)
     for number in range(first, last, chunks):
         until = min(number + chunks, last)

@@ -34,7 +34,7 @@ _UNLIMITED = 1024  # as so long it takes an axis of no length
 
 
 def guessed_chunk(item_bytes: int, row_shape: tuple[int, ...] = ()) -> tuple[int, ...]:
-    """The chunk that h5py's `chunks=True` gives a dataset of shape `(0, *row_shape)`."""
+    """Return the chunk that h5py's `chunks=True` gives a dataset of shape `(0, *row_shape)`."""
     lengths = [_UNLIMITED, *(length or _UNLIMITED for length in row_shape)]
     whole = max(1, math.prod(lengths) * item_bytes)
     wanted = min(max(_BASE * 2 ** math.log10(whole / _MIB), _SMALLEST), _LARGEST)
@@ -47,14 +47,14 @@ def guessed_chunk(item_bytes: int, row_shape: tuple[int, ...] = ()) -> tuple[int
 
 
 def long_rows(dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> int:
-    """The length of chunks of a dataset that has many rows, a power of two."""
+    """Return the length of chunks of a dataset that has many rows, a power of two."""
     row_bytes = max(1, np.dtype(dtype).itemsize * math.prod(row_shape))
     rows = max(1, min(_MAX_ROWS, _LONG_BYTES // row_bytes))
     return 1 << (rows.bit_length() - 1)
 
 
 def short_rows(dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> int:
-    """The length of chunks of a dataset that hasn't many rows yet."""
+    """Return the length of chunks of a dataset that hasn't many rows yet."""
     return min(guessed_chunk(np.dtype(dtype).itemsize, row_shape)[0], long_rows(dtype, row_shape))
 
 
@@ -65,7 +65,7 @@ def chosen_here(creation: h5p.PropDCID) -> h5p.PropDCID:
 
 
 def is_chosen_here(dataset: h5py.Dataset) -> bool:
-    """Whether a dataset has chunks whose length was chosen here, by this or an earlier run."""
+    """Say whether a dataset has chunks whose length was chosen here, by this or an earlier run."""
     chunks = dataset.chunks
     if chunks is None or dataset.id.get_create_plist().get_fill_time() != h5d.FILL_TIME_ALLOC:
         return False
@@ -74,7 +74,7 @@ def is_chosen_here(dataset: h5py.Dataset) -> bool:
 
 
 def slice_rows(dataset: h5py.Dataset) -> int:
-    """How many rows a loop over a dataset takes at a time.
+    """Say how many rows a loop over a dataset takes at a time.
 
     That is the chunk length in the file where somebody else has chosen it, and otherwise, also where there are no
     chunks, the one that h5py would have chosen.

@@ -58,7 +58,7 @@ class _Chunk(msgspec.Struct, frozen=True):
 
 
 def _chunks_of(dataset: h5py.Dataset, kind: ChunkFormat) -> list[_Chunk | None]:
-    """All chunks by number, `None` for those that were never written."""
+    """List all chunks by number, `None` for those that were never written."""
     if dataset.chunks is None:
         stored = dataset.id.get_storage_size()
         return [_Chunk(dataset.id.get_offset(), kind.chunk_bytes, 0) if stored else None]
@@ -109,7 +109,7 @@ class RawChunks:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> RawChunks | None:
-        """Those of a dataset, `None` where only h5py can read it or is faster."""
+        """Return the chunks of a dataset, `None` where only h5py can read it or is faster."""
         if dataset.size is None or dataset.size * dataset.dtype.itemsize < _MIN_READ_BYTES:
             return None
         try:
@@ -118,7 +118,7 @@ class RawChunks:
             return None
 
     def read(self, start: int, stop: int) -> Array:
-        """A fresh array of rows `start:stop`, of the type and shape that `dataset[start:stop]` has.
+        """Read rows `start:stop` into a fresh array, of the type and shape that `dataset[start:stop]` has.
 
         Chunks with filters are inflated whole at each read, and the array keeps them in memory: ask for whole
         chunks, best for `good_rows` at a time. Raises `RowsOutOfRange` for rows that the dataset didn't have when
@@ -145,7 +145,7 @@ class RawChunks:
         self._close()
 
     def _check_place(self, dataset: h5py.Dataset) -> int:
-        """Where in the file HDF5 counts from, found by comparing chunks.
+        """Find where in the file HDF5 counts from, by comparing chunks.
 
         HDF5 versions differ on whether the offset of a chunk counts from the end of the user block.
         """
@@ -229,7 +229,7 @@ class RawChunks:
                 values[there] = np.frombuffer(self._inflate_one(first + number), np.uint8)
 
     def _is_block(self, chunk: _Chunk) -> bool:
-        """Whether a chunk can be a block of a frame: shuffled as the others, and deflated to another size.
+        """Say whether a chunk can be a block of a frame: shuffled as the others, and deflated to another size.
 
         Blosc takes a block of full size for one that isn't deflated; HDF5 deflates also where that gains nothing.
         """
@@ -237,7 +237,7 @@ class RawChunks:
         return shuffled == (self._format.element > 1) and not (deflated and chunk.size == self._format.chunk_bytes)
 
     def _filtered(self, chunk: _Chunk) -> tuple[bool, bool]:
-        """Whether a chunk is shuffled, and whether it is deflated."""
+        """Say whether a chunk is shuffled, and whether it is deflated."""
         applied = [code for n, code in enumerate(self._format.filters) if not chunk.skipped >> n & 1]
         return SHUFFLE in applied and self._format.element > 1, DEFLATE in applied
 

@@ -37,7 +37,7 @@ class ChunkWriter:
     """
 
     def __init__(self, dataset: h5py.Dataset, level: int | None = None) -> None:
-        """For one dataset; `level` of compression instead of the dataset's. Raises `Unsupported`."""
+        """Prepare to write a dataset; `level` of compression instead of the dataset's. Raises `Unsupported`."""
         self._format = format_of(dataset)
         if DEFLATE not in self._format.filters:
             raise Unsupported("it is not compressed with gzip")
@@ -46,14 +46,14 @@ class ChunkWriter:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> ChunkWriter | None:
-        """One for a dataset, `None` where only h5py can write it."""
+        """Return a writer for a dataset, `None` where only h5py can write it."""
         try:
             return cls(dataset)
         except Unsupported:
             return None
 
     def deflate(self, values: Array) -> list[bytes | memoryview]:
-        """The chunks that rows become, which are whole ones; takes no lock.
+        """Deflate rows into the chunks that they become, which are whole ones; takes no lock.
 
         The rows have the dataset's own type. Raises `DataMismatch` otherwise.
         """
@@ -82,7 +82,7 @@ class ChunkWriter:
 
 
 def _deflated(values: Bytes, kind: ChunkFormat, level: int) -> list[bytes | memoryview]:
-    """Chunks shuffled and deflated in one call of Blosc."""
+    """Shuffle and deflate chunks in one call of Blosc."""
     blosc2 = codec()
     assert blosc2 is not None
     starts = range(0, len(values), kind.chunk_bytes)
@@ -110,7 +110,7 @@ def _deflated(values: Bytes, kind: ChunkFormat, level: int) -> list[bytes | memo
 
 
 def _blocks(frame: memoryview, count: int, chunk_bytes: int) -> list[bytes | memoryview]:
-    """The zlib streams in a frame that Blosc2 has made; empty ones for blocks that aren't zlib streams."""
+    """Find the zlib streams in a frame that Blosc2 has made; empty ones for blocks that aren't zlib streams."""
     _, _, flags, _, _, block_bytes, _ = HEADER.unpack_from(frame)
     if flags & _STORED or flags & _EXTENDED != _EXTENDED or block_bytes != chunk_bytes or frame[31] & _SPECIAL:
         return [b""] * count
