@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from h5flow.core.classes import class_of
 from h5flow.core.component import Component
-from h5flow.core.workflow_reporter import Teller
+from h5flow.core.workflow_reporter import WorkflowReporter
 from h5flow.data import H5FlowDataManager
 from h5flow.ranks.moments import BEFORE
-from h5flow.runtime.component_threads import Crew
+from h5flow.runtime.component_threads import ComponentThreads
 from h5flow.runtime.failure import Where, locate
 from h5flow.telemetry.standard import keep_records_told
 
@@ -28,7 +28,7 @@ class ComponentCalls:
     A component's position is 0 for the generator, from 1 on for stages, and `None` for resources.
     """
 
-    def __init__(self, threads: Crew, reporter: Teller, data_manager: H5FlowDataManager) -> None:
+    def __init__(self, threads: ComponentThreads, reporter: WorkflowReporter, data_manager: H5FlowDataManager) -> None:
         self._threads = threads
         self._reporter = reporter
         self._data_manager = data_manager

@@ -17,14 +17,14 @@ from h5flow.core.h5_flow_stage import H5FlowStage
 from h5flow.core.provenance import Provenance, record_of
 from h5flow.core.registry import resources
 from h5flow.core.workflow_loop import WorkflowLoop, looping
-from h5flow.core.workflow_reporter import Teller
+from h5flow.core.workflow_reporter import WorkflowReporter
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.file.output_file import OutputFile
 from h5flow.data.resource import Resource
 from h5flow.errors import InvalidReference
 from h5flow.lazy import on_first_use
 from h5flow.ranks.moments import AFTER, BEFORE
-from h5flow.runtime.component_threads import Crew
+from h5flow.runtime.component_threads import ComponentThreads
 from h5flow.runtime.failure import Where
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
@@ -94,12 +94,12 @@ class H5FlowManager:
         self._publishes = output is None
         self._output = output or OutputFile(output_filename)
         self._stop_at_once = False
-        self._teller = Teller(self.config)
-        self._teller.begin()
+        self._reporter = WorkflowReporter(self.config)
+        self._reporter.begin()
         labels = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
         self._hazards = Hazards(labels, Resource("rows", layout.data_path(layout.normalise(_source(self.config)))))
         pipelined = self.config.runtime.mode == "pipelined"
-        self._crew = Crew(labels, threads=pipelined)
+        self._threads = ComponentThreads(labels, threads=pipelined)
         resources.clear()
         try:
             # All classes are found before a file is touched, so that a misspelled one costs nothing.
@@ -164,13 +164,13 @@ class H5FlowManager:
         )
         file, runtime = self.data_manager.data_file, _checked(config).runtime
         self._tracer = Tracer(self._hazards, file.context.file_changed, file.ranks)
-        if self._crew.workers:
+        if self._threads.workers:
             file.watch(self._tracer)
             file.use_raw_chunks(runtime.raw_chunks)
             file.ranks.work_for(self._tracer)
         names = [_generator_label(self.config), *(f"stage '{section.key}'" for section in self.config.stages)]
         file.ranks.watch(names, runtime.stall_warning, runtime.stall_abort, strict=runtime.strict)
-        self._calls = ComponentCalls(self._crew, self._teller, self.data_manager)
+        self._calls = ComponentCalls(self._threads, self._reporter, self.data_manager)
         self._loader = RequirementLoader(self.data_manager, runtime.strict)
 
     def configure_resources(
@@ -366,7 +366,7 @@ class H5FlowManager:
             self.data_manager.data_file,
             self.done,
             RandomnessPerStage(self.config.name) if runtime.random == "per-stage" else Randomness(),
-            self._teller.measures,
+            self._reporter.measures,
         )
         options = RunOptions(
             Depths(4 if automatic else int(runtime.queue_depth), runtime.queues, automatic),
@@ -374,7 +374,7 @@ class H5FlowManager:
             runtime.max_in_flight,
             runtime.loop,
         )
-        return WorkflowLoop(inputs, options, self._crew.workers, self._tracer, self._teller, self.slices())
+        return WorkflowLoop(inputs, options, self._threads.workers, self._tracer, self._reporter, self.slices())
 
     def finish(self) -> None:
         """Call `finish` of generator, stages and resources; drop what is not wanted; close and publish. Collective.
@@ -396,9 +396,9 @@ class H5FlowManager:
         if self._provenance is not None:
             done = self.done if self._comm is None else self._comm.allreduce(self.done)
             self._provenance.end(self.data_manager, done.slices, done.rows, last=self._last)
-        self._crew.dismiss()
+        self._threads.dismiss()
         self.data_manager.finish()
-        self._teller.end(self.done, self.data_manager.data_file.ranks.waited)
+        self._reporter.end(self.done, self.data_manager.data_file.ranks.waited)
         if self._publishes and first:
             self._output.publish()
 
@@ -414,7 +414,7 @@ class H5FlowManager:
         file = self.data_manager.data_file if hasattr(self, "data_manager") else None
         self._output.give_up()
         # Threads that wait for other ranks may do so forever.
-        self._crew.dismiss(wait=not (self._stop_at_once or (file is not None and file.ranks.several)))
+        self._threads.dismiss(wait=not (self._stop_at_once or (file is not None and file.ranks.several)))
         if file is not None:
             file.abandon()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from h5flow.core.workflow_reporter import Teller
+from h5flow.core.workflow_reporter import WorkflowReporter
 from h5flow.data.file.ranks import FileRanks
 from h5flow.mpi import parted
 from h5flow.ranks.moments import AFTER, LOOP
@@ -31,7 +31,7 @@ class WorkflowLoop:
         options: RunOptions,
         workers: Sequence[Worker],
         tracer: Tracer,
-        reporter: Teller,
+        reporter: WorkflowReporter,
         total: int | None,
     ) -> None:
         self._inputs = inputs

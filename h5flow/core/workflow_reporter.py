@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, Unmeasured, actor_of, time_writing
-from h5flow.runtime.tracing import acting_component
+from h5flow.runtime.task_context import acting_component
 from h5flow.telemetry import emit, journal_of
 from h5flow.telemetry.events import ComponentFinish, ComponentInit, WorkflowDone, WorkflowStart
 from h5flow.telemetry.state import RunState
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from h5flow.workflow import WorkflowConfig
 
 
-class Teller:
+class WorkflowReporter:
     """Tells the events of one workflow, and has its slices measured where somebody wants to know."""
 
     def __init__(self, config: WorkflowConfig) -> None:

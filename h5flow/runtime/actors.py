@@ -17,10 +17,10 @@ from h5flow.runtime.components import awaited_slice
 from h5flow.runtime.failure import locate
 from h5flow.runtime.in_turn import InTurn
 from h5flow.runtime.mailbox import Closed, Mailbox
-from h5flow.runtime.pipeline_state import Flight
+from h5flow.runtime.pipeline_state import PipelineState
 from h5flow.runtime.prefetching import Loading, size_of
 from h5flow.runtime.steps import Slice
-from h5flow.runtime.tracing import Scene, entered
+from h5flow.runtime.task_context import TaskContext, entered
 from h5flow.runtime.worker import Outcome, Worker, tell
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class _End:
         self.outcome = outcome
 
 
-async def streamed(worker: Worker, function: Callable[[Emit[T]], None], flight: Flight) -> AsyncIterator[T]:
+async def streamed(worker: Worker, function: Callable[[Emit[T]], None], state: PipelineState) -> AsyncIterator[T]:
     """Yield what a function emits in a worker's thread, as it comes. Raises `Failed` if the function fails."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[T | _End] = asyncio.Queue()
@@ -48,7 +48,7 @@ async def streamed(worker: Worker, function: Callable[[Emit[T]], None], flight: 
         item = await arrived.get()
         if isinstance(item, _End):
             if item.outcome.error is not None:
-                raise flight.fail(item.outcome.error)
+                raise state.fail(item.outcome.error)
             return
         yield item
 
@@ -63,7 +63,7 @@ class Generating:
         worker: Worker,
         outbox: Mailbox[Parcel],
         finished: Mailbox[Parcel],
-        flight: Flight,
+        state: PipelineState,
     ) -> None:
         """Connect the actor; `in_turn`, if given, passes slices in turn by the other actors, to the last mailbox."""
         self._source = source
@@ -71,63 +71,63 @@ class Generating:
         self._worker = worker
         self._outbox = outbox
         self._finished = finished
-        self._flight = flight
+        self._state = state
 
     async def act(self) -> None:
         """Go on until there are no more slices."""
-        flight = self._flight
+        state = self._state
         loop = asyncio.get_running_loop()
 
         def stopping() -> None:
-            tell(loop, flight.changed)
+            tell(loop, state.changed)
 
-        flight.stop.listen(stopping)
+        state.stop.listen(stopping)
         source, worker = self._source, self._worker
         while not source.ended:
-            await flight.admission()
+            await state.admission()
             if source.asynchronous:
                 await self._next_on_loop()
-            elif self._in_turn is not None and flight.in_turn:
+            elif self._in_turn is not None and state.in_turn:
                 await self._pass_by(self._in_turn)
             else:
-                count = flight.batch
-                async for parcel in streamed(worker, lambda emit, n=count: source.take(n, emit), flight):  # type: ignore[misc]
+                count = state.batch
+                async for parcel in streamed(worker, lambda emit, n=count: source.take(n, emit), state):  # type: ignore[misc]
                     await self._hand_on(parcel)
         self._outbox.close()
 
     async def _hand_on(self, parcel: Parcel) -> None:
         for item in parcel:
-            self._flight.budget.enter(item.number)
+            self._state.budget.enter(item.number)
         await self._outbox.put(parcel)
 
     async def _pass_by(self, in_turn: InTurn) -> None:
-        count = self._flight.turns
+        count = self._state.turns
 
         def take(emit: Emit[Parcel]) -> None:
             emit(in_turn.take(count))
 
-        async for parcel in streamed(self._worker, take, self._flight):
+        async for parcel in streamed(self._worker, take, self._state):
             if parcel:
                 in_turn.account(parcel)
                 await self._finished.put(parcel)
 
     async def _next_on_loop(self) -> None:
-        source, flight = self._source, self._flight
+        source, state = self._source, self._state
         source.go_on_loop()
         started = time.perf_counter()
-        if flight.stop.made and await self._all_done(stopping=True):
+        if state.stop.made and await self._all_done(stopping=True):
             source.end()
             return
-        flight.tracer.ranks.ask(source.number)
+        state.tracer.ranks.ask(source.number)
         generator, component = source.generator, source.where.component
         try:
-            rows = await _on_loop(source.scene, lambda: awaited_slice(generator), component, self._worker, flight)
+            rows = await _on_loop(source.context, lambda: awaited_slice(generator), component, self._worker, state)
         except BaseException as error:
             if _is_cancelled(error):
                 raise
             locate(error, source.where)
-            raise flight.fail(error) from None
-        flight.draws.look(component)
+            raise state.fail(error) from None
+        state.draws.look(component)
         if isinstance(rows, slice) and rows == generator.EMPTY and await self._all_done(stopping=False):
             source.end()
         else:
@@ -135,27 +135,27 @@ class Generating:
 
     async def _all_done(self, *, stopping: bool) -> bool:
         def ask() -> bool:
-            with entered(Scene(0, (self._source.number, 0))):
-                return self._flight.all_done(stopping)
+            with entered(TaskContext(0, (self._source.number, 0))):
+                return self._state.all_done(stopping)
 
         return await self._worker.run(ask)
 
 
 async def _on_loop(
-    scene: Scene, function: Callable[[], Awaitable[T]], component: str, worker: Worker, flight: Flight
+    context: TaskContext, function: Callable[[], Awaitable[T]], component: str, worker: Worker, state: PipelineState
 ) -> T:
     """Await a user's coroutine function in a task context; what it can't do on the loop is done by `worker`."""
 
-    assert scene.moment is not None
-    number = scene.moment[0]
+    assert context.moment is not None
+    number = context.moment[0]
 
     async def elsewhere(call: Callable[[], T]) -> T:
         def there() -> T:
-            with entered(Scene(scene.position, scene.moment, rows=scene.rows)) as other:
+            with entered(TaskContext(context.position, context.moment, rows=context.rows)) as other:
                 try:
                     return call()
                 finally:
-                    scene.add(other)
+                    context.add(other)
 
         return await worker.run(there)
 
@@ -163,7 +163,7 @@ async def _on_loop(
         # The error travels as a value: raised out of a task, some kinds of it would end the event loop.
         off_loop.set(elsewhere)
         try:
-            with entered(scene), flight.randomness.of(component, number):
+            with entered(context), state.randomness.of(component, number):
                 return Outcome(await function())
         except BaseException as error:
             if _is_cancelled(error):
@@ -188,30 +188,30 @@ class Prefetching:
         loaders: list[Worker],
         inbox: Mailbox[Parcel],
         outbox: Mailbox[Parcel],
-        flight: Flight,
+        state: PipelineState,
     ) -> None:
         self._loading = loading
         self._loaders = loaders
         self._inbox = inbox
         self._outbox = outbox
-        self._flight = flight
+        self._state = state
         self._begun: Mailbox[tuple[Parcel, asyncio.Task[None] | None]] = Mailbox("loading", len(loaders))
 
     async def act(self) -> None:
         """Load until the generator has ended."""
-        flight = self._flight
+        state = self._state
         async with asyncio.TaskGroup() as group:
             group.create_task(self._deliver())
             number = 0
             try:
                 while True:
                     parcel = await self._inbox.get()
-                    if len(parcel) > 1 or not flight.fills_up:
+                    if len(parcel) > 1 or not state.fills_up:
                         await self._begun.put((parcel, None))
                         continue
                     (item,) = parcel
-                    await flight.until(lambda item=item: flight.budget.may_load(item.number))  # type: ignore[misc]
-                    flight.budget.reserve(item.number)
+                    await state.until(lambda item=item: state.budget.may_load(item.number))  # type: ignore[misc]
+                    state.budget.reserve(item.number)
                     loader = self._loaders[number % len(self._loaders)]
                     number += 1
                     await self._begun.put((parcel, group.create_task(self._load(item, loader))))
@@ -225,11 +225,11 @@ class Prefetching:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise self._flight.fail(error) from None
+            raise self._state.fail(error) from None
         taken = time.perf_counter() - started
         item.seconds += taken
         item.loading += taken
-        self._flight.budget.charge(item.number, size_of(value.value for value in item.prefetched.values()))
+        self._state.budget.charge(item.number, size_of(value.value for value in item.prefetched.values()))
 
     async def _deliver(self) -> None:
         while True:
@@ -252,13 +252,13 @@ class Staging:
         worker: Worker,
         inbox: Mailbox[Parcel],
         outbox: Mailbox[Parcel],
-        flight: Flight,
+        state: PipelineState,
     ) -> None:
         self._stage = stage
         self._worker = worker
         self._inbox = inbox
         self._outbox = outbox
-        self._flight = flight
+        self._state = state
 
     async def act(self) -> None:
         """Process slices until there are no more."""
@@ -276,36 +276,36 @@ class Staging:
             while stage.seconds < 2 * CHEAP and (more := self._inbox.get_nowait()) is not None:
                 parcel = parcel + more
             work = parcel
-            async for done in streamed(self._worker, lambda emit, work=work: stage.process(work, emit), self._flight):  # type: ignore[misc]
+            async for done in streamed(self._worker, lambda emit, work=work: stage.process(work, emit), self._state):  # type: ignore[misc]
                 await self._hand_on(done)
         self._outbox.close()
 
     async def _hand_on(self, parcel: Parcel) -> None:
         for item in parcel:
             if item.size is not None:
-                self._flight.budget.charge(item.number, item.size)
+                self._state.budget.charge(item.number, item.size)
         await self._outbox.put(parcel)
 
     async def _process_on_loop(self, item: Slice) -> None:
-        stage, flight = self._stage, self._flight
+        stage, state = self._stage, self._state
         started = loaded = time.perf_counter()
         stage.begin(item)
 
         def prepare() -> None:
-            with entered(Scene(stage.position, stage.scene.moment, rows=item.rows)) as other:
+            with entered(TaskContext(stage.position, stage.context.moment, rows=item.rows)) as other:
                 stage.prepare(item)
-                stage.scene.add(other)
+                stage.context.add(other)
 
         try:
             await self._worker.run(prepare)
             loaded = time.perf_counter()
             stage.go_on_loop(wanted=True)
-            await _on_loop(stage.scene, lambda: stage.call(item), stage.step.where.component, self._worker, flight)
+            await _on_loop(stage.context, lambda: stage.call(item), stage.step.where.component, self._worker, state)
         except BaseException as error:
             stage.failed(item, error, started, loaded)
             if _is_cancelled(error):
                 raise
-            raise flight.fail(error) from None
+            raise state.fail(error) from None
         finally:
             stage.go_on_loop(wanted=False)
         stage.done(item, started, loaded, sized=True)
@@ -318,27 +318,27 @@ class Committing:
         self,
         writer: Worker,
         inbox: Mailbox[Parcel],
-        flight: Flight,
+        state: PipelineState,
     ) -> None:
         self._writer = writer
         self._inbox = inbox
-        self._flight = flight
+        self._state = state
 
     async def act(self) -> None:
         """Commit until there are no more slices."""
-        flight = self._flight
+        state = self._state
         while True:
             try:
                 parcel = await self._inbox.get()
             except Closed:
                 return
-            flight.commit(parcel)
-            if not (flight.in_turn or flight.watches_draws):
-                await self._writer.run(flight.watch_draws)  # imports what may take a while
-            if flight.has_to_settle:
+            state.commit(parcel)
+            if not (state.in_turn or state.watches_draws):
+                await self._writer.run(state.watch_draws)  # imports what may take a while
+            if state.has_to_settle:
                 try:
-                    await self._writer.run(flight.settle)
+                    await self._writer.run(state.settle)
                 except Exception as error:  # noqa: BLE001 - it is handed on
-                    raise flight.fail(error) from None
+                    raise state.fail(error) from None
             parcel.clear()
-            flight.changed()
+            state.changed()

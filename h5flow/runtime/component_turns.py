@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from h5flow.runtime.components import ENDED, Generator
 from h5flow.runtime.failure import Where, locate
-from h5flow.runtime.pipeline_state import Flight
+from h5flow.runtime.pipeline_state import PipelineState
 from h5flow.runtime.prefetching import Loading
 from h5flow.runtime.stage_turn import StageTurn
 from h5flow.runtime.steps import Slice, Step, checked_slice
-from h5flow.runtime.tracing import Scene, entered
+from h5flow.runtime.task_context import TaskContext, entered
 
 T = TypeVar("T")
 Parcel = list[Slice]
@@ -26,15 +26,15 @@ _HAND_ON = 2e-3
 class GeneratorTurns:
     """The generator in pipelined mode: one slice at a time, in order."""
 
-    def __init__(self, generator: Generator, where: Where, flight: Flight) -> None:
+    def __init__(self, generator: Generator, where: Where, state: PipelineState) -> None:
         self.generator = generator
         self.where = where
-        self.scene = Scene(0)
+        self.context = TaskContext(0)
         #: Whether there are no more slices, and the number of the next one.
         self.ended = False
-        self.number = flight.tracer.hazards.next_number
+        self.number = state.tracer.hazards.next_number
         self.asynchronous = inspect.iscoroutinefunction(generator.next)
-        self._flight = flight
+        self._state = state
         self._iterator: Iterator[object] | None = None
 
     def take(self, count: int, emit: Emit[Parcel]) -> None:
@@ -46,9 +46,9 @@ class GeneratorTurns:
                 emit(ready[:])
                 ready.clear()
 
-        self.scene.before_waiting = hand_on
-        with entered(self.scene):
-            while len(ready) < count and not self._flight.over:
+        self.context.before_waiting = hand_on
+        with entered(self.context):
+            while len(ready) < count and not self._state.over:
                 item = self._next()
                 if item is None:
                     break
@@ -57,14 +57,14 @@ class GeneratorTurns:
 
     def take_one(self) -> Slice | None:
         """Take a slice, if there is one, with nobody waiting for it elsewhere."""
-        self.scene.before_waiting = None
-        with entered(self.scene):
+        self.context.before_waiting = None
+        with entered(self.context):
             return self._next()
 
     def go_on_loop(self) -> None:
         """Note that the next slice is asked for on the event loop."""
-        self.scene.moment = (self.number, 0)
-        self.scene.on_loop = True
+        self.context.moment = (self.number, 0)
+        self.context.on_loop = True
 
     def end(self) -> None:
         """Note that there are no more slices."""
@@ -72,24 +72,24 @@ class GeneratorTurns:
 
     def _next(self) -> Slice | None:
         """Ask the generator; called in its task context."""
-        flight, started = self._flight, time.perf_counter()
-        self.scene.moment = (self.number, 0)
-        if flight.stop.made and flight.all_done(True):
+        state, started = self._state, time.perf_counter()
+        self.context.moment = (self.number, 0)
+        if state.stop.made and state.all_done(True):
             self.ended = True
             return None
-        flight.tracer.ranks.ask(self.number)
+        state.tracer.ranks.ask(self.number)
         try:
             if self._iterator is None:
                 self._iterator = iter(self.generator)
-            if flight.randomness.shared:
+            if state.randomness.shared:
                 rows = next(self._iterator, ENDED)
             else:
-                with flight.randomness.of(self.where.component, self.number):
+                with state.randomness.of(self.where.component, self.number):
                     rows = next(self._iterator, ENDED)
         except BaseException as error:
             locate(error, self.where)
             raise
-        flight.draws.look(self.where.component)
+        state.draws.look(self.where.component)
         if rows is ENDED:
             self.ended = True
             return None
@@ -99,8 +99,8 @@ class GeneratorTurns:
         """Make a slice of what the generator has returned."""
         item = Slice(self.number, checked_slice(rows, self.where))
         item.seconds = item.longest = now - started
-        self._flight.measures.begin(item, started, now, self.scene)
-        tracer = self._flight.tracer
+        self._state.measures.begin(item, started, now, self.context)
+        tracer = self._state.tracer
         tracer.begin(item.number, item.rows)
         if tracer.hazards.components == 1:
             # With stages it is the last one that counts; nobody on this rank waits for a generator.
@@ -114,13 +114,13 @@ class GeneratorTurns:
 class StageTurns(StageTurn):
     """A stage in pipelined mode: one slice at a time, in order."""
 
-    def __init__(self, position: int, step: Step, source: str, loading: Loading, flight: Flight) -> None:
-        last = position + 1 == flight.tracer.hazards.components
-        super().__init__(position, step, source, _Turns(loading, flight), last=last)
+    def __init__(self, position: int, step: Step, source: str, loading: Loading, state: PipelineState) -> None:
+        last = position + 1 == state.tracer.hazards.components
+        super().__init__(position, step, source, _Turns(loading, state), last=last)
         self.asynchronous = inspect.iscoroutinefunction(step.stage.run)
         #: What the last slice took.
         self.seconds = 0.0
-        self._flight = flight
+        self._state = state
 
     def process(self, parcel: Parcel, emit: Emit[Parcel]) -> None:
         """Process slices, in the worker's thread."""
@@ -131,38 +131,38 @@ class StageTurns(StageTurn):
                 emit(ready[:])
                 ready.clear()
 
-        self.scene.before_waiting = hand_on
-        flight = self._flight
-        with entered(self.scene):
+        self.context.before_waiting = hand_on
+        state = self._state
+        with entered(self.context):
             now = handed_on = time.perf_counter()
             for item in parcel:
-                if flight.over:
+                if state.over:
                     break
-                alone = flight.batches.alone
+                alone = state.batches.alone
                 started, now = now, self.take(item, now, sized=not alone or item is parcel[-1])
                 self.seconds = now - started
                 ready.append(item)
-                if flight.at_once or (now - handed_on > _HAND_ON and not alone):
+                if state.at_once or (now - handed_on > _HAND_ON and not alone):
                     hand_on()
                     handed_on = now
         hand_on()
 
     def process_one(self, item: Slice, *, sized: bool) -> None:
         """Process a slice, with nobody waiting for it elsewhere; `sized`: and look how much its cache holds."""
-        self.scene.before_waiting = None
-        with entered(self.scene):
+        self.context.before_waiting = None
+        with entered(self.context):
             self.take(item, time.perf_counter(), sized=sized)
 
     def go_on_loop(self, *, wanted: bool) -> None:
         """Say whether the stage is at work on the event loop, where it must not wait."""
-        self.scene.on_loop = wanted
+        self.context.on_loop = wanted
 
 
 class _Turns:
     """What the turns of stages have to do with the others' in a pipeline."""
 
-    def __init__(self, loading: Loading, flight: Flight) -> None:
-        self.randomness = flight.randomness
+    def __init__(self, loading: Loading, state: PipelineState) -> None:
+        self.randomness = state.randomness
         self.fill = loading.fill
-        self.drawn = flight.draws.look
-        self.finished = flight.tracer.finish
+        self.drawn = state.draws.look
+        self.finished = state.tracer.finish

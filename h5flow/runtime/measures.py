@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from h5flow.runtime.slice_timing import Course
+from h5flow.runtime.slice_timing import SliceTiming
 from h5flow.runtime.steps import Slice
-from h5flow.runtime.tracing import Scene, scene
+from h5flow.runtime.task_context import TaskContext, task_context
 from h5flow.telemetry.events import ActorTotals, SliceDone, StageMeasures
 from h5flow.telemetry.journal import Journal, is_heard, tell
 
@@ -73,9 +73,9 @@ class Measures:
             named | dict(zip(map(actor_of, self._stages), stages, strict=True)) | {COMMITTER: self._committer.totals()}
         )
 
-    def begin(self, item: Slice, began: float, made: float, maker: Scene) -> None:
+    def begin(self, item: Slice, began: float, made: float, maker: TaskContext) -> None:
         """Note that the generator has made a slice."""
-        item.course = Course(began, made, maker)
+        item.timing = SliceTiming(began, made, maker)
         if self.watchers:
             self._in_flight[item.number] = item
 
@@ -88,35 +88,35 @@ class Measures:
 
     def done(self, item: Slice) -> None:
         """Note that a slice has passed all stages."""
-        course = item.course
-        if course is None:
+        timing = item.timing
+        if timing is None:
             return
         self._in_flight.pop(item.number, None)
         sums = self._sums
-        sums[0].run += course.made - course.began - course.wrote
-        sums[0].write += course.wrote
+        sums[0].run += timing.made - timing.began - timing.wrote
+        sums[0].write += timing.wrote
         sums[0].slices += 1
-        if course.loading is not None:
-            began, ended = course.loading
+        if timing.loading is not None:
+            began, ended = timing.loading
             self._prefetcher.load += ended - began
-            self._prefetcher.wait += max(0.0, began - course.made)
+            self._prefetcher.wait += max(0.0, began - timing.made)
             self._prefetcher.slices += 1
         size = None
-        for stint in course.stints:
-            spent = sums[stint.position]
-            spent.wait += stint.wait
-            spent.prefetch += course.ahead.get(stint.position, 0.0)
-            spent.load += stint.loaded - stint.began
-            spent.run += stint.ended - stint.loaded - stint.write
-            spent.write += stint.write
-            spent.held += stint.held
+        for span in timing.spans:
+            spent = sums[span.position]
+            spent.wait += span.wait
+            spent.prefetch += timing.ahead.get(span.position, 0.0)
+            spent.load += span.loaded - span.began
+            spent.run += span.ended - span.loaded - span.write
+            spent.write += span.write
+            spent.held += span.held
             spent.slices += 1
-            size = size if stint.size is None else stint.size
+            size = size if span.size is None else span.size
         self.bytes += size or 0
         for watch in self.watchers:
             watch(item)
         if self._told and self._journal.in_sample(item.number):
-            tell(self._event(item, course), SliceDone.LEVEL)
+            tell(self._event(item, timing), SliceDone.LEVEL)
 
     def settled(self, began: float, ended: float) -> None:
         """Note that what was buffered has been written."""
@@ -124,7 +124,7 @@ class Measures:
         for watch in self.settling:
             watch(began, ended)
 
-    def _event(self, item: Slice, course: Course) -> SliceDone:
+    def _event(self, item: Slice, timing: SliceTiming) -> SliceDone:
         start, stop = bounds(item.rows)
         origin = self._journal.began
         return SliceDone(
@@ -132,23 +132,23 @@ class Measures:
             start=start,
             stop=stop,
             rows=max(0, stop - start) if start is not None and stop is not None else 0,
-            began_s=_rounded(course.began - origin),
-            generator_s=_rounded(course.made - course.began),
-            prefetch_began_s=None if course.loading is None else _rounded(course.loading[0] - origin),
-            prefetch_s=_rounded(sum(course.ahead.values())),
-            in_flight_s=_rounded(time.perf_counter() - course.began),
+            began_s=_rounded(timing.began - origin),
+            generator_s=_rounded(timing.made - timing.began),
+            prefetch_began_s=None if timing.loading is None else _rounded(timing.loading[0] - origin),
+            prefetch_s=_rounded(sum(timing.ahead.values())),
+            in_flight_s=_rounded(time.perf_counter() - timing.began),
             stages={
-                self._stages[stint.position - 1]: StageMeasures(
-                    began_s=_rounded(stint.began - origin),
-                    wait_s=_rounded(stint.wait),
-                    prefetch_s=_rounded(course.ahead.get(stint.position, 0.0)),
-                    load_s=_rounded(stint.loaded - stint.began),
-                    run_s=_rounded(stint.ended - stint.loaded - stint.write),
-                    write_s=_rounded(stint.write),
-                    held_s=_rounded(stint.held),
-                    bytes=stint.size,
+                self._stages[span.position - 1]: StageMeasures(
+                    began_s=_rounded(span.began - origin),
+                    wait_s=_rounded(span.wait),
+                    prefetch_s=_rounded(timing.ahead.get(span.position, 0.0)),
+                    load_s=_rounded(span.loaded - span.began),
+                    run_s=_rounded(span.ended - span.loaded - span.write),
+                    write_s=_rounded(span.write),
+                    held_s=_rounded(span.held),
+                    bytes=span.size,
                 )
-                for stint in course.stints
+                for span in timing.spans
             },
         )
 
@@ -159,7 +159,7 @@ class Unmeasured:
     bytes = 0
     actors: ClassVar[Mapping[str, ActorTotals]] = {}
 
-    def begin(self, item: Slice, began: float, made: float, maker: Scene) -> None:
+    def begin(self, item: Slice, began: float, made: float, maker: TaskContext) -> None:
         """Do nothing."""
 
     def abandon(self) -> None:
@@ -189,7 +189,7 @@ def time_writing(view: H5FlowDataManager) -> None:
 
     def timed(call: Callable[..., Any]) -> Callable[..., Any]:
         def made(*args: Any, **kwargs: Any) -> Any:
-            acting = scene.get()
+            acting = task_context.get()
             started = time.perf_counter()
             try:
                 return call(*args, **kwargs)

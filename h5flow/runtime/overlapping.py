@@ -12,7 +12,7 @@ from h5flow.runtime.actors import Committing, Generating, Prefetching, Staging
 from h5flow.runtime.component_turns import Parcel
 from h5flow.runtime.mailbox import Closed, Mailbox
 from h5flow.runtime.pipeline_parts import Parts
-from h5flow.runtime.pipeline_state import Failed, Flight
+from h5flow.runtime.pipeline_state import Failed, PipelineState
 from h5flow.runtime.worker import Worker
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import QueueDeepened
@@ -24,14 +24,14 @@ _DEEPEST = 64
 
 async def overlap(parts: Parts) -> None:
     """Run the actors until there are no more slices, or something has gone wrong, which the pipeline state notes."""
-    flight, workers, mailboxes = parts.flight, parts.workers, parts.mailboxes
+    state, workers, mailboxes = parts.state, parts.workers, parts.mailboxes
     generated, loaded, *_ = mailboxes
     actors: list[Callable[[], Awaitable[None]]] = [
-        Generating(parts.generator, parts.in_turn, workers[0], generated, mailboxes[-1], flight).act,
-        Prefetching(parts.loading, parts.loaders, generated, loaded, flight).act,
-        Committing(parts.writer, mailboxes[-1], flight).act,
+        Generating(parts.generator, parts.in_turn, workers[0], generated, mailboxes[-1], state).act,
+        Prefetching(parts.loading, parts.loaders, generated, loaded, state).act,
+        Committing(parts.writer, mailboxes[-1], state).act,
         *(
-            Staging(stage, worker, inbox, outbox, flight).act
+            Staging(stage, worker, inbox, outbox, state).act
             for stage, worker, (inbox, outbox) in zip(
                 parts.stages, workers[1:], itertools.pairwise(mailboxes[1:]), strict=True
             )
@@ -41,12 +41,12 @@ async def overlap(parts: Parts) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_guarded(act)) for act in actors]
             if parts.tunes:
-                tuning = group.create_task(_tune(mailboxes, flight))
+                tuning = group.create_task(_tune(mailboxes, state))
                 group.create_task(_cancel_after(tasks, tuning))
     except* Failed:
         pass  # the pipeline state knows why
     except* Exception as group_error:  # noqa: BLE001 - it is handed on
-        flight.fail(_first(group_error))
+        state.fail(_first(group_error))
 
 
 async def rest(worker: Worker) -> None:
@@ -55,7 +55,7 @@ async def rest(worker: Worker) -> None:
         await asyncio.shield(worker.run(lambda: None))
 
 
-async def _tune(mailboxes: Sequence[Mailbox[Parcel]], flight: Flight) -> None:
+async def _tune(mailboxes: Sequence[Mailbox[Parcel]], state: PipelineState) -> None:
     """Deepen mailboxes that are now full, now empty: more room lets fast and slow slices even out."""
     waits: dict[str, tuple[float, float]] = {mailbox.name: (0.0, 0.0) for mailbox in mailboxes}
     while True:
@@ -66,7 +66,7 @@ async def _tune(mailboxes: Sequence[Mailbox[Parcel]], flight: Flight) -> None:
             waits[mailbox.name] = (statistics.put_wait, statistics.get_wait)
             starved = statistics.get_wait - before[1]
             blocked = statistics.put_wait - before[0]
-            if starved > 0.01 and blocked > 0.01 and mailbox.depth < _DEEPEST and flight.budget.admits():
+            if starved > 0.01 and blocked > 0.01 and mailbox.depth < _DEEPEST and state.budget.admits():
                 mailbox.deepen(2 * mailbox.depth)
                 emit(QueueDeepened(queue=mailbox.name, depth=mailbox.depth, put_wait_s=blocked, get_wait_s=starved))
 

@@ -21,7 +21,7 @@ from h5flow.runtime.loop_inputs import LoopInputs, RunOptions
 from h5flow.runtime.mailbox import Mailbox
 from h5flow.runtime.measures import GENERATOR, PREFETCH, actor_of
 from h5flow.runtime.pipeline_parts import Parts
-from h5flow.runtime.pipeline_state import Flight
+from h5flow.runtime.pipeline_state import PipelineState
 from h5flow.runtime.prefetching import Forecast, Loading
 from h5flow.runtime.stopping import Stopped, StopRequest
 from h5flow.runtime.tracing import Tracer
@@ -42,24 +42,24 @@ class Pipeline:
     ) -> None:
         # Of slices in turn, which is when it is measured.
         self._lock_need = LockNeed([workers[0].thread])
-        self.flight = Flight(inputs, options, tracer, stop, self._lock_need)
+        self._shared = PipelineState(inputs, options, tracer, stop, self._lock_need)
         self._began = time.perf_counter()
         self._tracer = tracer
         self._loop = options.loop
         forecast = Forecast(tracer.hazards, inputs.steps, inputs.source)
-        self._loading = Loading(inputs.loader, forecast, tracer, inputs.source, self.flight)
+        self._loading = Loading(inputs.loader, forecast, tracer, inputs.source, self._shared)
         stages = [
-            StageTurns(position, step, inputs.source, self._loading, self.flight)
+            StageTurns(position, step, inputs.source, self._loading, self._shared)
             for position, step in enumerate(inputs.steps, start=1)
         ]
-        generator = GeneratorTurns(inputs.generator, inputs.generator_where, self.flight)
+        generator = GeneratorTurns(inputs.generator, inputs.generator_where, self._shared)
         depths = {name: options.depths.of(name) for name in (GENERATOR, PREFETCH)}
         depths |= {actor_of(step.stage.name): options.depths.of(step.stage.name) for step in inputs.steps}
         self._parts = Parts(
-            flight=self.flight,
+            state=self._shared,
             generator=generator,
             stages=stages,
-            in_turn=InTurn(generator, stages, self.flight) if self.flight.bypasses_loop else None,
+            in_turn=InTurn(generator, stages, self._shared) if self._shared.bypasses_loop else None,
             loading=self._loading,
             mailboxes=[Mailbox(name, depth) for name, depth in depths.items()],
             workers=list(workers),
@@ -73,7 +73,7 @@ class Pipeline:
 
         When it returns no thread is at work any more.
         """
-        flight, parts, loop = self.flight, self._parts, self._loop
+        state, parts, loop = self._shared, self._parts, self._loop
         if loop == "uvloop":
             from h5flow.runtime.overlapping import loop_factory
 
@@ -82,17 +82,17 @@ class Pipeline:
             try:
                 if parts.in_turn is not None:
                     self._pass_in_turn(parts.in_turn)
-                if not (flight.over or parts.generator.ended):
+                if not (state.over or parts.generator.ended):
                     from h5flow.runtime.overlapping import overlap, run_on_loop
 
                     run_on_loop(lambda: overlap(parts), loop)
             except BaseException:
-                flight.fail(_cancelled())
+                state.fail(_cancelled())
                 raise
             finally:
                 for worker in self._end():
                     worker.rest()
-        return flight.failure
+        return state.failure
 
     async def run_on_callers_loop(self) -> BaseException | None:
         """Run as `run` does, on the event loop that is running."""
@@ -102,17 +102,17 @@ class Pipeline:
             try:
                 await overlap(self._parts)
             except BaseException:
-                self.flight.fail(_cancelled())
+                self._shared.fail(_cancelled())
                 raise
             finally:
                 for worker in self._end():
                     await rest(worker)
-        return self.flight.failure
+        return self._shared.failure
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        flight = self.flight
-        draws = flight.draws.loop() if flight.randomness.shared else flight.randomness.loop()
+        state = self._shared
+        draws = state.draws.loop() if state.randomness.shared else state.randomness.loop()
         with _switching_often(), draws:
             self._tracer.start()
             try:
@@ -124,42 +124,42 @@ class Pipeline:
     def _end(self) -> Sequence[Worker]:
         """End the loop; returns the threads that are to be waited for."""
         self._lock_need.end()
-        self._tracer.end(abandoned=self.flight.over)
+        self._tracer.end(abandoned=self._shared.over)
         # With other ranks, threads may wait for some that have failed or will be ended by this one.
-        leaving = self.flight.stop.at_once or (self.flight.over and self._tracer.ranks.several)
+        leaving = self._shared.stop.at_once or (self._shared.over and self._tracer.ranks.several)
         parts = self._parts
         return () if leaving else (*parts.workers, *parts.loaders, parts.writer)
 
     def _pass_in_turn(self, in_turn: InTurn) -> None:
         """Pass slices until there are no more, or some shall overlap."""
-        flight, generator = self.flight, self._parts.generator
-        while flight.in_turn and not (flight.over or generator.ended):
-            flight.take_turns()
-            count = flight.turns
+        state, generator = self._shared, self._parts.generator
+        while state.in_turn and not (state.over or generator.ended):
+            state.take_turns()
+            count = state.turns
             outcome = self._parts.workers[0].outcome(lambda count=count: in_turn.take(count))  # type: ignore[misc]
             if outcome.error is not None:
-                flight.fail(outcome.error)
+                state.fail(outcome.error)
                 return
             if outcome.value:
                 in_turn.account(outcome.value)
-                flight.commit(outcome.value)
+                state.commit(outcome.value)
         if not generator.ended:
-            flight.watch_draws()
+            state.watch_draws()
 
     def state(self) -> RunState:
         """Say how far the loop is; may be asked from any thread."""
-        flight, parts = self.flight, self._parts
+        state, parts = self._shared, self._parts
         return RunState(
-            slices=flight.done.slices,
-            rows=flight.done.rows,
+            slices=state.done.slices,
+            rows=state.done.rows,
             seconds=time.perf_counter() - self._began,
-            in_flight=flight.budget.in_flight + (0 if parts.in_turn is None else parts.in_turn.in_flight),
-            in_flight_bytes=flight.budget.bytes,
-            bytes=flight.measures.bytes,
+            in_flight=state.budget.in_flight + (0 if parts.in_turn is None else parts.in_turn.in_flight),
+            in_flight_bytes=state.budget.bytes,
+            bytes=state.measures.bytes,
             reloads=self._loading.reloads,
-            single=flight.single,
-            alone=flight.batches.alone,
-            actors=dict(flight.measures.actors),
+            single=state.single,
+            alone=state.batches.alone,
+            actors=dict(state.measures.actors),
             queues=tuple(_state_of(mailbox) for mailbox in parts.mailboxes),
         )
 

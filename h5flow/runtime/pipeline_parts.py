@@ -7,7 +7,7 @@ import msgspec
 from h5flow.runtime.component_turns import GeneratorTurns, Parcel, StageTurns
 from h5flow.runtime.in_turn import InTurn
 from h5flow.runtime.mailbox import Mailbox
-from h5flow.runtime.pipeline_state import Flight
+from h5flow.runtime.pipeline_state import PipelineState
 from h5flow.runtime.prefetching import Loading
 from h5flow.runtime.worker import Worker
 
@@ -15,7 +15,7 @@ from h5flow.runtime.worker import Worker
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Components and threads, made once for a loop; actors are made of them where slices overlap."""
 
-    flight: Flight
+    state: PipelineState
     generator: GeneratorTurns
     stages: list[StageTurns]
     #: What has slices pass in turn, `None` where components run on an event loop.

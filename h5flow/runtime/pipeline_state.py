@@ -17,7 +17,8 @@ from h5flow.runtime.process_memory import peak_memory
 from h5flow.runtime.randomness import DrawWatch
 from h5flow.runtime.steps import Slice
 from h5flow.runtime.stopping import StopRequest
-from h5flow.runtime.tracing import Abandoned, Tracer, scene
+from h5flow.runtime.task_context import task_context
+from h5flow.runtime.tracing import Abandoned, Tracer
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import SlicesBatched, SlicesSerialized
 from h5flow.workflow.sizes import parse_size
@@ -35,7 +36,7 @@ class Failed(Exception):
     """An actor has ended the run."""
 
 
-class Flight:
+class PipelineState:
     """The slices in flight. Owned by the event loop; threads look at `over` and `stop` only."""
 
     def __init__(
@@ -244,5 +245,5 @@ def _budget(max_in_flight: str | int) -> Budget:
 
 def _component(names: list[str]) -> str | None:
     """Return the name of the component at work, `None` where there is none."""
-    acting = scene.get()
+    acting = task_context.get()
     return None if acting is None or acting.moment is None else names[acting.position]

@@ -15,7 +15,8 @@ from h5flow.runtime.hazards import Claim, Hazards, Prefetched
 from h5flow.runtime.loading import Load, RequirementLoader
 from h5flow.runtime.measures import bounds
 from h5flow.runtime.steps import Slice, Step
-from h5flow.runtime.tracing import Scene, Tracer, entered, scene
+from h5flow.runtime.task_context import TaskContext, entered, task_context
+from h5flow.runtime.tracing import Tracer
 from h5flow.telemetry import emit
 from h5flow.telemetry.events import RequirementLate, RequirementReloaded
 from h5flow.telemetry.journal import is_heard
@@ -104,13 +105,13 @@ class Loading:
 
     def ahead(self, item: Slice) -> None:
         """Load what is early. What can't be loaded now is left to its moment."""
-        course = item.course
-        began = moment = 0.0 if course is None else time.perf_counter()
+        timing = item.timing
+        began = moment = 0.0 if timing is None else time.perf_counter()
         with self._tracer.file_changed:
             early = self._forecast.early()
         for position, name, requirement in early:
             value = Prefetched()
-            with entered(Scene(position, (item.number, position), value, rows=item.rows)):
+            with entered(TaskContext(position, (item.number, position), value, rows=item.rows)):
                 try:
                     value.value = self._loader.load(requirement, self._source, item.rows)
                 except FileError:
@@ -119,11 +120,11 @@ class Loading:
                 except Exception:  # noqa: BLE001 - raised again, if it is one, at the moment of the stage
                     value.stale = True
             item.prefetched[name] = value
-            if course is not None:
+            if timing is not None:
                 before, moment = moment, time.perf_counter()
-                course.ahead[position] = course.ahead.get(position, 0.0) + moment - before
-        if course is not None:
-            course.note_loading(began, time.perf_counter(), threading.current_thread().name)
+                timing.ahead[position] = timing.ahead.get(position, 0.0) + moment - before
+        if timing is not None:
+            timing.note_loading(began, time.perf_counter(), threading.current_thread().name)
 
     def fill(self, item: Slice, step: Step) -> None:
         """Bring the cache up to what a stage requires; called in its task context."""
@@ -143,7 +144,7 @@ class Loading:
                 value.value = None
                 self.reloads += 1
                 _tell_reload(item, step, name)
-            acting = scene.get()
+            acting = task_context.get()
             assert acting is not None
             acting.footprint = set()
             try:

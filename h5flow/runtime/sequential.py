@@ -17,7 +17,7 @@ from h5flow.runtime.loop_inputs import LoopInputs
 from h5flow.runtime.stage_turn import Complete, StageTurn
 from h5flow.runtime.steps import Slice, Step, checked_slice
 from h5flow.runtime.stopping import StopRequest
-from h5flow.runtime.tracing import Scene, entered
+from h5flow.runtime.task_context import TaskContext, entered
 
 
 class OneAtWork:
@@ -75,7 +75,7 @@ def run_slices(inputs: LoopInputs, stop: StopRequest) -> None:
         for position, step in enumerate(inputs.steps, start=1)
     ]
     number = 0
-    asking = Scene(0)
+    asking = TaskContext(0)
     with ExitStack() as stack:
         stack.callback(now.end)
         stack.enter_context(randomness.loop())
@@ -110,7 +110,7 @@ def run_slices(inputs: LoopInputs, stop: StopRequest) -> None:
             file.ranks.passed(number, 0)
             for stage in stages:
                 now.begin((number, stage.position))
-                with entered(stage.scene):
+                with entered(stage.context):
                     stage.take(item, time.perf_counter(), sized=False, complete=complete)
             started = time.perf_counter()
             file.settle()

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from h5flow.runtime.tracing import Scene
+    from h5flow.runtime.task_context import TaskContext
 
 
-class Stint:
+class StageSpan:
     """The span in which a stage was at work on a slice; moments are those of `time.perf_counter`, in seconds."""
 
     __slots__ = ("began", "ended", "failed", "held", "loaded", "position", "size", "wait", "write")
@@ -23,12 +23,12 @@ class Stint:
         self.failed = False
 
 
-class Course:
+class SliceTiming:
     """The timing of a slice on its way through the actors; belongs to whoever has the slice."""
 
-    __slots__ = ("ahead", "available", "began", "loader", "loading", "made", "stints", "wrote")
+    __slots__ = ("ahead", "available", "began", "loader", "loading", "made", "spans", "wrote")
 
-    def __init__(self, began: float, made: float, maker: Scene) -> None:
+    def __init__(self, began: float, made: float, maker: TaskContext) -> None:
         self.began, self.made = began, made
         #: What the generator has spent in writing calls.
         self.wrote, maker.writing = maker.writing, 0.0
@@ -38,23 +38,23 @@ class Course:
         self.loading: tuple[float, float] | None = None
         self.loader = ""
         self.ahead: dict[int, float] = {}
-        self.stints: list[Stint] = []
+        self.spans: list[StageSpan] = []
 
     def note_loading(self, began: float, ended: float, loader: str) -> None:
         """Note that what is early has been loaded."""
         self.loading, self.loader = (began, ended), loader
         self.available = ended
 
-    def note(self, scene: Scene, began: float, loaded: float, ended: float, size: int | None) -> None:
+    def note(self, context: TaskContext, began: float, loaded: float, ended: float, size: int | None) -> None:
         """Note that a stage is done with the slice; `size` is what the cache holds now, in bytes, if that is known."""
-        stint = Stint(scene.position, began, loaded, ended, max(0.0, began - self.available))
-        stint.write, stint.held, stint.size = scene.writing, scene.held, size
-        scene.writing = scene.held = 0.0
+        span = StageSpan(context.position, began, loaded, ended, max(0.0, began - self.available))
+        span.write, span.held, span.size = context.writing, context.held, size
+        context.writing = context.held = 0.0
         self.available = ended
-        self.stints.append(stint)
+        self.spans.append(span)
 
-    def note_failure(self, scene: Scene, began: float, loaded: float) -> None:
+    def note_failure(self, context: TaskContext, began: float, loaded: float) -> None:
         """Note that a stage has failed on the slice."""
         ended = time.perf_counter()
-        self.note(scene, began, max(began, loaded), ended, None)
-        self.stints[-1].failed = True
+        self.note(context, began, max(began, loaded), ended, None)
+        self.spans[-1].failed = True

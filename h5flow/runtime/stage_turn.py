@@ -16,7 +16,7 @@ from h5flow.runtime.hazards import Moment
 from h5flow.runtime.prefetching import size_of
 from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Slice, Step
-from h5flow.runtime.tracing import Scene
+from h5flow.runtime.task_context import TaskContext
 
 #: Runs a coroutine to its end.
 Complete = Callable[[Coroutine[Any, Any, Any]], object]
@@ -50,7 +50,7 @@ class StageTurn:
         self.step = step
         self.position = position
         self.source = source
-        self.scene = Scene(position)
+        self.context = TaskContext(position)
         self._turns = turns
         self._last = last
 
@@ -72,8 +72,8 @@ class StageTurn:
 
     def begin(self, item: Slice) -> None:
         """Set the task context to a slice."""
-        self.scene.moment = (item.number, self.position)
-        self.scene.rows = item.rows
+        self.context.moment = (item.number, self.position)
+        self.context.rows = item.rows
 
     def prepare(self, item: Slice) -> None:
         """Bring the cache of a slice up to what the stage requires."""
@@ -101,17 +101,17 @@ class StageTurn:
         self._turns.finished((item.number, self.position))
         now = time.perf_counter()
         item.note(loaded - started, now - loaded)
-        if sized or item.course is not None:
+        if sized or item.timing is not None:
             item.size = size_of(item.cache.values())
             item.most = max(item.most, item.size)
-        if item.course is not None:
-            item.course.note(self.scene, started, loaded, now, item.size)
+        if item.timing is not None:
+            item.timing.note(self.context, started, loaded, now, item.size)
         if self._last:
             item.release()
         return now
 
     def failed(self, item: Slice, error: BaseException, started: float, loaded: float) -> None:
         """Note that a turn has failed, and have the error say where."""
-        if item.course is not None:
-            item.course.note_failure(self.scene, started, loaded)
+        if item.timing is not None:
+            item.timing.note_failure(self.context, started, loaded)
         locate(error, self.step.where.on(item.rows, item.number))

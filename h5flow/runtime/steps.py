@@ -11,7 +11,7 @@ from h5flow.errors import H5FlowError
 from h5flow.runtime.components import Stage
 from h5flow.runtime.failure import Where, locate
 from h5flow.runtime.hazards import Prefetched
-from h5flow.runtime.slice_timing import Course
+from h5flow.runtime.slice_timing import SliceTiming
 from h5flow.workflow import Requirement
 
 
@@ -32,7 +32,7 @@ class Slice(msgspec.Struct):
     size: int | None = None
     most: int = 0
     #: Where its time goes, where somebody wants to know.
-    course: Course | None = None
+    timing: SliceTiming | None = None
 
     def note(self, loading: float, running: float) -> None:
         """Note what a stage has taken, in seconds."""

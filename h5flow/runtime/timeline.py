@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from h5flow.runtime.measures import COMMITTER, GENERATOR, PREFETCHER, Measures, bounds
-from h5flow.runtime.slice_timing import Course
+from h5flow.runtime.slice_timing import SliceTiming
 from h5flow.telemetry.state import RunState
 from h5flow.telemetry.trace import Trace
 
@@ -43,34 +43,34 @@ class Timeline:
 
     def draw(self, item: Slice) -> None:
         """Draw the timing of a slice, as far as it came."""
-        course = item.course
-        assert course is not None
+        timing = item.timing
+        assert timing is not None
         trace, number = self._trace, item.number
         start, stop = bounds(item.rows)
         name = f"slice {number}"
-        passed = [(self._generator, course.began, course.made)]
-        trace.span(self._generator, name, course.began, course.made, start=start, stop=stop, write_s=course.wrote)
-        if course.loading is not None and course.ahead:
-            track = self._loader(course)
-            trace.span(track, name, *course.loading, start=start, stop=stop)
-            passed.append((track, *course.loading))
-        for stint in course.stints:
-            track = self._stages[stint.position - 1]
+        passed = [(self._generator, timing.began, timing.made)]
+        trace.span(self._generator, name, timing.began, timing.made, start=start, stop=stop, write_s=timing.wrote)
+        if timing.loading is not None and timing.ahead:
+            track = self._loader(timing)
+            trace.span(track, name, *timing.loading, start=start, stop=stop)
+            passed.append((track, *timing.loading))
+        for span in timing.spans:
+            track = self._stages[span.position - 1]
             trace.span(
                 track,
                 name,
-                stint.began,
-                stint.ended,
+                span.began,
+                span.ended,
                 start=start,
                 stop=stop,
-                wait_s=stint.wait,
-                write_s=stint.write,
-                held_s=stint.held,
-                **({"failed": True} if stint.failed else {}),
+                wait_s=span.wait,
+                write_s=span.write,
+                held_s=span.held,
+                **({"failed": True} if span.failed else {}),
             )
-            trace.span(track, "load", stint.began, stint.loaded)
-            trace.span(track, "run", stint.loaded, stint.ended)
-            passed.append((track, stint.began, stint.ended))
+            trace.span(track, "load", span.began, span.loaded)
+            trace.span(track, "run", span.loaded, span.ended)
+            passed.append((track, span.began, span.ended))
         for index, (track, began, ended) in enumerate(passed if len(passed) > 1 else ()):
             phase = "s" if index == 0 else "f" if index + 1 == len(passed) else "t"
             trace.arrow(track, phase, self._number, number, began, ended)
@@ -98,10 +98,10 @@ class Timeline:
         self._trace.count(f"{self._prefix}in flight", now, slices=state.in_flight)
         self._trace.count(f"{self._prefix}in flight, bytes", now, bytes=state.in_flight_bytes)
 
-    def _loader(self, course: Course) -> int:
-        track = self._loaders.get(course.loader)
+    def _loader(self, timing: SliceTiming) -> int:
+        track = self._loaders.get(timing.loader)
         if track is None:
-            track = self._loaders[course.loader] = self._next_loader
+            track = self._loaders[timing.loader] = self._next_loader
             self._next_loader += 1
-            self._trace.name(track, f"{self._prefix}{PREFETCHER}: {course.loader.removeprefix('h5flow ')}")
+            self._trace.name(track, f"{self._prefix}{PREFETCHER}: {timing.loader.removeprefix('h5flow ')}")
         return track

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import numpy as np
 
 from h5flow.data.access.observer import Rows
@@ -21,7 +19,7 @@ from h5flow.data.resource import Resource
 from h5flow.errors import H5FlowError
 from h5flow.ranks.moments import LOOP
 from h5flow.runtime.hazards import HOW_MANY, Claim, Conflict, Hazards, Moment, Prefetched
-from h5flow.telemetry.journal import Acting
+from h5flow.runtime.task_context import TaskContext, entered, task_context
 
 if TYPE_CHECKING:
     from h5flow.ranks.rounds import RunMoment
@@ -38,59 +36,6 @@ _NOT_ON_LOOP = (
 
 class Abandoned(BaseException):
     """The run is over; what a component waits for won't come. No error, so that no component handles it."""
-
-
-class Scene(msgspec.Struct):
-    """The context of a component at work: on what it works, and what has come of it."""
-
-    position: int
-    #: `None` before and after the loop.
-    moment: Moment | None = None
-    #: What is being loaded ahead of its moment.
-    prefetched: Prefetched | None = None
-    #: Collects the resources that are read.
-    footprint: set[Resource] | None = None
-    #: Called before waiting: what is finished has to be handed on now.
-    before_waiting: Callable[[], None] | None = None
-    #: Whether this is the thread of the event loop, which must not wait.
-    on_loop: bool = False
-    #: The rows that it works on.
-    rows: slice | None = None
-    #: Seconds that it has spent in writing calls, and waiting for other components, since these were last looked at.
-    writing: float = 0.0
-    held: float = 0.0
-
-    def add(self, other: Scene) -> None:
-        """Count what was spent in another task context of the same component."""
-        self.writing += other.writing
-        self.held += other.held
-
-
-scene: ContextVar[Scene | None] = ContextVar("h5flow_scene", default=None)
-
-
-class entered:  # noqa: N801 - used as a function; as a class it takes a third of the time
-    """The block in which the component of a task context is at work."""
-
-    __slots__ = ("_entering", "_token")
-
-    def __init__(self, entering: Scene) -> None:
-        self._entering = entering
-
-    def __enter__(self) -> Scene:
-        self._token = scene.set(self._entering)
-        return self._entering
-
-    def __exit__(self, *_: object) -> None:
-        scene.reset(self._token)
-
-
-def acting_component(names: Sequence[str]) -> Acting | None:
-    """Return the component at work in the calling thread, by its name and with its slice."""
-    acting = scene.get()
-    if acting is None:
-        return None
-    return Acting(names[acting.position], None if acting.moment is None else acting.moment[0], acting.rows)
 
 
 class WaitingRanks(Protocol):
@@ -171,7 +116,7 @@ class Tracer:
 
     def accept(self, prefetched: Prefetched) -> bool:
         """Say whether a prefetched value is what would be loaded now; if so, it must stay so."""
-        acting = scene.get()
+        acting = task_context.get()
         assert acting is not None
         with self.file_changed:
             for resource, rows in prefetched.reads:
@@ -292,12 +237,12 @@ class Tracer:
                 " run this workflow with runtime.mode: sequential"
             )
 
-    def _acting(self) -> Scene | None:
+    def _acting(self) -> TaskContext | None:
         """Return the task context of the component at work, `None` outside of the loop.
 
         Raises `Conflict` where unclear.
         """
-        acting = scene.get()
+        acting = task_context.get()
         if acting is None and self.running:
             if not self.single:
                 raise Conflict(
@@ -323,12 +268,12 @@ class Tracer:
 
     def at_work(self) -> Moment | None:
         """Say what the calling thread works on, `None` outside of the loop."""
-        acting = scene.get()
+        acting = task_context.get()
         return None if acting is None else acting.moment
 
     def before_waiting(self) -> None:
         """Hand on what is finished, since the calling thread is going to wait. Raises `H5FlowError` on the loop."""
-        acting = scene.get()
+        acting = task_context.get()
         if acting is None:
             return
         if acting.on_loop:
@@ -336,20 +281,20 @@ class Tracer:
         if acting.before_waiting is not None:
             acting.before_waiting()
 
-    def acting_at(self, moment: RunMoment) -> AbstractContextManager[Scene]:
+    def acting_at(self, moment: RunMoment) -> AbstractContextManager[TaskContext]:
         """Let the calling thread act for a component in the block, for what another rank has it do at a moment."""
         part, number, position = moment
-        return entered(Scene(position, (number, position) if part == LOOP else None))
+        return entered(TaskContext(position, (number, position) if part == LOOP else None))
 
     # waiting
 
-    def _wait(self, acting: Scene, resource: Resource, kind: int, rows: Rows) -> None:
+    def _wait(self, acting: TaskContext, resource: Resource, kind: int, rows: Rows) -> None:
         moment = acting.moment
         assert moment is not None
         if self.hazards.awaited(moment, resource, kind, rows) is not None:
             self._wait_until(acting, lambda: self.hazards.awaited(moment, resource, kind, rows))
 
-    def _wait_until(self, acting: Scene, awaited: Callable[[], object | None]) -> None:
+    def _wait_until(self, acting: TaskContext, awaited: Callable[[], object | None]) -> None:
         """Wait while something is awaited; the lock is held, and let go meanwhile."""
         self.before_waiting()
         started = time.perf_counter()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from h5flow.runtime.hazards import Claim, Hazards
-from h5flow.runtime.tracing import Scene, Tracer, entered
+from h5flow.runtime.task_context import TaskContext, entered
+from h5flow.runtime.tracing import Tracer
 
 NAMES = ["generator 'g'", "stage 'a'", "stage 'b'"]
 
@@ -28,7 +29,7 @@ def tracer():
 
 
 def at(position, number=5):
-    return entered(Scene(position, (number, position)))
+    return entered(TaskContext(position, (number, position)))
 
 
 @pytest.mark.parametrize("in_turn", [True, False])
@@ -65,11 +66,11 @@ def test_slices_in_turn_see_all_there_is_and_leave_nothing_behind(tracer):
 
 def test_what_slices_in_turn_read_for_a_requirement_is_known(tracer):
     tracer.take_turns(True)
-    scene = Scene(1, (5, 1), footprint=set())
-    with entered(scene):
+    context = TaskContext(1, (5, 1), footprint=set())
+    with entered(context):
         tracer.read("/far/data", (0, 10))
         tracer.counted("/near/data")
-    assert scene.footprint == {"/far/data", "/near/data"}
+    assert context.footprint == {"/far/data", "/near/data"}
 
 
 def test_slices_of_other_ranks_are_never_in_turn_with_those_of_this_one():

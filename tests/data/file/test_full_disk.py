@@ -107,7 +107,7 @@ def test_nothing_is_loaded_ahead_from_a_broken_file():
     def fail(*_: object) -> None:
         raise ValueError("too early")
 
-    item = SimpleNamespace(number=0, rows=slice(0, 1), prefetched={}, course=None)
+    item = SimpleNamespace(number=0, rows=slice(0, 1), prefetched={}, timing=None)
     forecast, tracer = SimpleNamespace(early=lambda: [(1, "x", None)]), SimpleNamespace(file_changed=threading.RLock())
     with pytest.raises(FileError, match="no room"):
         Loading(SimpleNamespace(load=load), forecast, tracer, "x", SimpleNamespace(warm=True)).ahead(item)  # type: ignore[arg-type]
