@@ -204,7 +204,7 @@ class H5FlowDataManager:
         return found is not None and self._asked(found.pairs.path, True)
 
     def _asked(self, path: str, found: bool) -> bool:
-        """Note that somebody wants to know whether there is something at a path."""
+        """Note that somebody wants to know whether there is something at a path; returns `found`."""
         with self._file.context.lock:
             if found:
                 self._file.context.observer.read(Resource("existence", path), None)

@@ -1,7 +1,7 @@
 """What slices take: where their time goes, noted by the actors and added up here.
 
-An actor notes moments only, as `time.perf_counter` has them, in the course of a slice. Without anybody who wants to
-know there are no courses, and nothing is noted.
+An actor notes moments only, as `time.perf_counter` has them, in the timing of a slice. Without anybody who wants to
+know there are no timings, and nothing is noted.
 """
 
 from __future__ import annotations

@@ -96,22 +96,22 @@ class Journal:
     # who wants to know what, and who is at work
 
     def measure(self, wanted: bool = True) -> None:
-        """Have slices be measured, if somebody wants to know."""
+        """Measure slices from now on, if that is `wanted`."""
         self.measured = self.measured or wanted
 
     def draw_on(self, trace: Trace | None) -> None:
-        """Have what is done be drawn on a trace, and slices measured for it; on none from now on."""
+        """Draw what is done on a trace, for which slices are measured; with `None`, on none from now on."""
         self.trace = trace
         self.measure(trace is not None)
 
     def begin_workflow(self, acting: Callable[[], Acting | None]) -> int:
-        """Have lines say who is at work in the calling thread, as `acting` finds out; returns the workflow's number."""
+        """Let lines say who is at work in the calling thread, as `acting` finds out; returns the workflow's number."""
         self.acting = acting
         self.workflows += 1
         return self.workflows - 1
 
     def begin_loop(self, state: Callable[[], RunState]) -> None:
-        """Have whoever asks be told the state of a loop."""
+        """Give the state of a loop to whoever asks for it, from now on."""
         self.state = state
 
     def end_loop(self, workflow: str, last: RunState) -> None:

@@ -34,7 +34,7 @@ class UsedFile(Protocol):
         ...
 
     def alike(self, change: Callable[[], T]) -> T:
-        """Make a change of the structure, which other ranks make as well; the lock is held."""
+        """Make a change of the structure, which other ranks make as well; returns what it does. The lock is held."""
         ...
 
     def set_attributes(self, path: str, attributes: dict[str, Any]) -> None:

@@ -123,5 +123,5 @@ class OneRank:
         self._file.carry_out(change)
 
     def alike(self, change: Callable[[], T]) -> T:
-        """Make a change."""
+        """Make a change; returns what it does."""
         return change()

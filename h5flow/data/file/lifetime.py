@@ -47,7 +47,7 @@ class KeepAlive:
         self._file.flush()
 
     def alike(self, change: Callable[[], T]) -> T:
-        """Make a change of the structure, which other ranks make as well; the lock is held."""
+        """Make a change of the structure, which other ranks make as well; returns what it does. The lock is held."""
         return self._file.ranks.alike(change)
 
     def set_attributes(self, path: str, attributes: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ class FileRanks(AppendingRanks, Opening, Protocol):
         ...
 
     def alike(self, change: Callable[[], T]) -> T:
-        """Make a change that can't be sent, and that all ranks make by themselves."""
+        """Make a change that can't be sent, and that all ranks make by themselves; returns what it does."""
         ...
 
     def close(self, close: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
