@@ -45,7 +45,8 @@ BROKEN = {
     ),
     "in a circle of modules": (
         "runtime/hazards.py",
-        "from h5flow.runtime.tracing import TracerNo circles, whether among packages or modules",
+        "from h5flow.runtime.tracing import Tracer",
+        "No circles, whether among packages or modules",
     ),
     "to a package without a place": ("new/module.py", "", "Imports point downwards"),
 }
