@@ -11,7 +11,6 @@ from h5flow.mpi import parted
 from h5flow.ranks.moments import AFTER, LOOP
 from h5flow.runtime.loop_inputs import LoopInputs, RunOptions
 from h5flow.runtime.pipeline import Pipeline, run_off_loop
-from h5flow.runtime.sequential import run_slices
 from h5flow.runtime.stopping import Stopped, StopRequest
 from h5flow.runtime.tracing import Tracer
 from h5flow.runtime.worker import Worker
@@ -45,7 +44,7 @@ class WorkflowLoop:
         """Run, where no event loop is running: here, or in a thread of its own."""
         if not self._workers:
             with self._told(self._state):
-                run_off_loop(lambda: run_slices(self._inputs, stop))
+                run_off_loop(lambda: self._run_slices(stop))
             return
         pipeline = self._pipeline(stop)
         with self._told(pipeline.state):
@@ -59,7 +58,7 @@ class WorkflowLoop:
             worker = Worker("h5flow sequential")
             try:
                 with self._told(self._state):
-                    await worker.run(lambda: run_slices(self._inputs, stop))
+                    await worker.run(lambda: self._run_slices(stop))
             finally:
                 worker.close()
             return
@@ -68,6 +67,11 @@ class WorkflowLoop:
             failure = await pipeline.run_on_callers_loop()
         if failure is not None:
             raise failure
+
+    def _run_slices(self, stop: StopRequest) -> None:
+        from h5flow.runtime.sequential import run_slices
+
+        run_slices(self._inputs, stop)
 
     def _told(self, state: Callable[[], RunState]) -> AbstractContextManager[None]:
         return self._reporter.loop(state, self._total)

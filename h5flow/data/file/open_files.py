@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -87,7 +87,7 @@ class OpenFiles:
         if self._temporary is None:
             if self._temporary_path is None:
                 stamp = time.strftime("%Y%m%d-%H%M%S")
-                name = f"{TEMPORARY}{stamp}-{uuid.uuid4().hex}.h5"
+                name = f"{TEMPORARY}{stamp}-{os.urandom(16).hex()}.h5"
                 self._temporary_path = Path(self.path).absolute().with_name(name)
             assert self._opening is not None
             self._temporary = self._opening.storage(str(self._temporary_path), "a")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 
 import h5py
 
@@ -14,7 +14,7 @@ class MemoryStorage(SerialStorage):
     """An HDF5 file that is gone when it is closed."""
 
     def __init__(self) -> None:
-        self.path = f"h5flow-{uuid.uuid4().hex}"
+        self.path = f"h5flow-{os.urandom(16).hex()}"
         self.file = h5py.File(self.path, "w", driver="core", backing_store=False, libver=FORMAT)
         self._writable = True
         self._writes = writes_to_opened(self.path)

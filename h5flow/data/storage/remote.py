@@ -8,7 +8,7 @@ output began as, which nobody changes and each rank reads by itself.
 from __future__ import annotations
 
 import contextlib
-import uuid
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -138,7 +138,7 @@ class RemoteStorage(SerialStorage):
         self._link = link
         self._original = None
         # In the folder of the file, from where its links to other files lead on.
-        name = str(Path(path).with_name(f"h5flow-{uuid.uuid4().hex}"))
+        name = str(Path(path).with_name(f"h5flow-{os.urandom(16).hex()}"))
         with contextlib.ExitStack() as opened:
             source = None if skeleton is None else opened.enter_context(open_file(skeleton, "r", locking=False))
             self.file = new_skeleton(name, source, driver="core", backing_store=False)
