@@ -14,13 +14,15 @@ from h5flow.core.component_calls import ComponentCalls
 from h5flow.core.h5_flow_generator import H5FlowGenerator
 from h5flow.core.h5_flow_resource import H5FlowResource
 from h5flow.core.h5_flow_stage import H5FlowStage
-from h5flow.core.provenance import Provenance, record_of
+from h5flow.core.part_of_job import PartOfJob
+from h5flow.core.provenance import record_of
 from h5flow.core.registry import resources
 from h5flow.core.workflow_loop import WorkflowLoop, looping
 from h5flow.core.workflow_reporter import WorkflowReporter
 from h5flow.data import H5FlowDataManager, layout
 from h5flow.data.file.output_file import OutputFile
 from h5flow.data.resource import Resource
+from h5flow.data.storage.choice import Writers
 from h5flow.errors import InvalidReference
 from h5flow.lazy import on_first_use
 from h5flow.ranks.moments import AFTER, BEFORE
@@ -39,8 +41,6 @@ from h5flow.workflow import Document, Requirement, WorkflowConfig, check, format
 from h5flow.workflow.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Intracomm
-
     from h5flow.core.oversights import Oversight
 
 _log = logging.getLogger(__name__)
@@ -51,6 +51,9 @@ __getattr__ = on_first_use(__name__, H5FLOW_MPI="h5flow.mpi:H5FLOW_MPI")
 _LOOP = ("H5FlowDatasetLoopGenerator", "h5flow.modules.dataset_loop_generator")
 
 
+_BY_ITSELF = PartOfJob()
+
+
 class H5FlowManager:
     """One workflow on one output file.
 
@@ -58,8 +61,7 @@ class H5FlowManager:
     say what is wrong with it before a file is touched. The order is `manager.init()`, `manager.run()`,
     `manager.finish()`, each on all ranks; after a failure call `abandon()`. Components are made by the constructor. The
     output is written under `<output_filename>.partial` and gets its name at the end of `finish()`, unless the caller
-    gives an `output` and publishes it when all workflows of a job are done. With a `provenance` the file says what
-    made it; `first` and `last` are whether this is the first and the last workflow of the job.
+    publishes it when all workflows of the job are done, of which this is a `part`.
     """
 
     def __init__(
@@ -71,28 +73,19 @@ class H5FlowManager:
         end_position: int | None = None,
         compression: str | None = None,
         *,
-        drop: list[str] | None = None,
         mpi: bool | None = None,
-        output: OutputFile | None = None,
-        comm: Intracomm | None = None,
-        provenance: Provenance | None = None,
-        last: bool = True,
-        first: bool = True,
+        part: PartOfJob = _BY_ITSELF,
     ) -> None:
         self.config = _checked(config)
-        self._provenance = provenance
-        self._last = last
+        self._part = part
         # Later workflows have the output as their input, and positions may be meant for any of them.
-        self._given: dict[str, Any] = {"input_filename": input_filename if first else None}
-        if first and last:
+        self._given: dict[str, Any] = {"input_filename": input_filename if part.first else None}
+        if part.first and part.last:
             self._given |= {"start_position": start_position, "end_position": end_position}
         self.done = Done()
-        self._drop = list(drop or [])
         self._compression = compression
         self._mpi = mpi
-        self._comm = comm
-        self._publishes = output is None
-        self._output = output or OutputFile(output_filename)
+        self._output = part.output or OutputFile(output_filename)
         self._stop_at_once = False
         self._reporter = WorkflowReporter(self.config)
         self._reporter.begin()
@@ -151,16 +144,14 @@ class H5FlowManager:
 
     def configure_data_manager(self, output_filename: str, config: Mapping[str, Any] | WorkflowConfig) -> None:
         """Create `data_manager`, through which all components use the output file."""
-        drop = [*_checked(config).flow.drop, *self._drop]
+        drop = [*_checked(config).flow.drop, *self._part.drop]
         self.data_manager = H5FlowDataManager(
             output_filename,
             mpi=self._mpi,
             drop_list=drop,
             compression=self._compression,
             output=self._output,
-            comm=self._comm,
-            storage=_checked(config).runtime.storage,
-            source=self._source,
+            writers=Writers(self._part.comm, _checked(config).runtime.storage, self._source),
         )
         file, runtime = self.data_manager.data_file, _checked(config).runtime
         self._tracer = Tracer(self._hazards, file.context.file_changed, file.ranks)
@@ -249,11 +240,11 @@ class H5FlowManager:
         if self.data_manager.rank == 0:
             for oversight in self.oversights():
                 _log.log(oversight.level, "%s", oversight.sentence)
-        if self._provenance is not None:
+        if self._part.provenance is not None:
             found = [
                 record_of(ROLES[base], section.key, class_of(section, base)) for section, base in sections(self.config)
             ]
-            self._provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
+            self._part.provenance.begin(self.data_manager, self.config, found, self.data_manager.storage)
         for _, _, begin in self.components():
             begin()
         self._tell_of_ranks()
@@ -393,13 +384,13 @@ class H5FlowManager:
             self._tell_of_drops()
         if self.config.runtime.strict and first and (dangling := self.data_manager.dangling_references()):
             raise InvalidReference(f"output '{self.data_manager.filepath}': {'; '.join(dangling)}")
-        if self._provenance is not None:
-            done = self.done if self._comm is None else self._comm.allreduce(self.done)
-            self._provenance.end(self.data_manager, done.slices, done.rows, last=self._last)
+        if self._part.provenance is not None:
+            done = self.done if self._part.comm is None else self._part.comm.allreduce(self.done)
+            self._part.provenance.end(self.data_manager, done.slices, done.rows, last=self._part.last)
         self._threads.dismiss()
         self.data_manager.finish()
         self._reporter.end(self.done, self.data_manager.data_file.ranks.waited)
-        if self._publishes and first:
+        if self._part.output is None and first:
             self._output.publish()
 
     def _tell_of_drops(self) -> None:

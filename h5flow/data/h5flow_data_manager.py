@@ -6,7 +6,7 @@ import copy
 import itertools
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import h5py
 import numpy as np
@@ -28,7 +28,7 @@ from h5flow.data.references.dereference import dereference_chain
 from h5flow.data.references.reference import Reference, checked_pairs
 from h5flow.data.resource import Resource
 from h5flow.data.rows.selection import counts_from_start, needed_rows, writable_bounds
-from h5flow.data.storage.choice import Kind, choose
+from h5flow.data.storage.choice import Writers, choose
 from h5flow.data.storage.mpio import stand_in_for_mpio
 from h5flow.errors import DataMismatch, FileError, NotInFile, RowsOutOfRange, UsageError
 from h5flow.lazy import on_first_use
@@ -67,8 +67,8 @@ class H5FlowDataManager:
     Dataset `name` has its rows at `/name/data` in the file, references are at `/parent/ref/child/ref`; names may hold
     slashes. What is written is visible at once through the manager and all h5py objects that it hands out; it reaches
     the file later, at the latest when the manager is deleted or the interpreter exits. As a context manager it calls
-    `finish()`. With an `output`, its working file is written. On several ranks `storage` says who writes (see
-    `storage.choice`; collective with `auto`), and `source` is the file that this one begins as a copy of.
+    `finish()`. With an `output`, its working file is written. On several ranks `writers` says who writes, which is
+    found out together where it doesn't (see `storage.choice`).
 
     The class has as many methods as users know it by, and hardly any others.
     """
@@ -82,9 +82,7 @@ class H5FlowDataManager:
         compression: str | None = None,
         *,
         output: OutputFile | None = None,
-        comm: Intracomm | None = None,
-        storage: Kind | Literal["auto"] = "auto",
-        source: str | None = None,
+        writers: Writers = Writers(),  # noqa: B008 - it is a tuple
     ) -> None:
         stand_in_for_mpio()
         self.filepath = filepath
@@ -94,9 +92,9 @@ class H5FlowDataManager:
         self._mpi = mpi
         self._output = output
         path = filepath if output is None else output.working
-        self._comm = comm if comm is not None else self._world()
-        begins_as = path if output is None else output.origin(source)
-        self.storage, self.why_storage = choose(storage, self._comm if mode != "r" else None, compression, begins_as)
+        self._comm = writers.comm if writers.comm is not None else self._world()
+        begins_as, comm = path if output is None else output.origin(writers.source), self._comm if mode != "r" else None
+        self.storage, self.why_storage = choose(writers.storage, comm, compression, begins_as)
         self._file = DataFile(path, mode, tuple(self.drop_list), compression, self._ranks)
         self._keep_alive = KeepAlive(self._file)
 

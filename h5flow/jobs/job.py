@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from h5flow import mpi
 from h5flow.core.h5_flow_manager import H5FlowManager
+from h5flow.core.part_of_job import PartOfJob
 from h5flow.core.provenance import Provenance
 from h5flow.data.file.output_file import OutputFile
 from h5flow.errors import UsageError
@@ -94,14 +95,16 @@ def run_workflows(
                         input_filename,
                         start_position,
                         end_position,
-                        drop=[*config.run.drop, *drop] if last else list(config.run.drop),
-                        compression=compression or config.run.compression,
+                        compression or config.run.compression,
                         mpi=False if nompi else None,
-                        output=output,
-                        comm=comm,
-                        provenance=provenance,
-                        last=last,
-                        first=number == 1,
+                        part=PartOfJob(
+                            output=output,
+                            comm=comm,
+                            provenance=provenance,
+                            drop=(*config.run.drop, *drop) if last else config.run.drop,
+                            first=number == 1,
+                            last=last,
+                        ),
                     )
                     counts.append(_run(manager))
                 # Not the working file's name: components look at how it ends, look it up in tables and store it. One

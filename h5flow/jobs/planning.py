@@ -21,6 +21,7 @@ import msgspec
 from h5flow import mpi
 from h5flow.core.component import Component
 from h5flow.core.h5_flow_manager import H5FlowManager
+from h5flow.core.part_of_job import PartOfJob
 from h5flow.data import H5FlowDataManager
 from h5flow.data.file.output_file import OutputFile
 from h5flow.data.inspection.facts import FileFacts, inspected
@@ -141,10 +142,7 @@ def plan(
                 start,
                 end,
                 mpi=False,
-                output=output,
-                comm=mpi.alone(),
-                first=config is configs[0],
-                last=config is configs[-1],
+                part=PartOfJob(output=output, comm=mpi.alone(), first=config is configs[0], last=config is configs[-1]),
             )
             try:
                 planned.append(_planned(manager, config, facts))

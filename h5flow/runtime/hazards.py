@@ -103,6 +103,7 @@ class Hazards:
     """The state of all resources of a run.
 
     `names` are those of the components, the generator's first; `source` is the rows that slices are of.
+    Each kind of access has its question before and its note after, so there are many methods; the state is one.
     """
 
     def __init__(self, names: Sequence[str], source: Resource) -> None:

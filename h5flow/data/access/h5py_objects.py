@@ -34,7 +34,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
-    """A dataset whose reads see all earlier writes, also those that the file doesn't have yet."""
+    """A dataset whose reads see all earlier writes, also those that the file doesn't have yet.
+
+    It has the methods of h5py's class that read and write, and there are many.
+    """
 
     def __init__(self, rows: ObservedDataset, file: UsedFile) -> None:
         self._rows = rows
@@ -401,7 +404,8 @@ class _PlainGroup(h5py.Group):  # type: ignore[misc]
 class BufferedGroup(h5py.Group):  # type: ignore[misc]
     """A group in which datasets are found as `BufferedDataset`.
 
-    h5py holds its lock while it calls back or is iterated over, so names are listed first.
+    It has the methods of h5py's class that look and change, and there are many. h5py holds its lock while it calls back
+    or is iterated over, so names are listed first.
     """
 
     def __init__(self, found: h5py.HLObject, file: UsedFile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import h5py
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 Kind = Literal["serial", "single-writer", "parallel"]
+
+
+class Writers(NamedTuple):
+    """Who writes a file: the ranks of `comm` (`None`: those that were started), in a storage that is wanted.
+
+    `source` is the file that it begins as a copy of, if there is one.
+    """
+
+    comm: Intracomm | None = None
+    storage: Kind | Literal["auto"] = "auto"
+    source: str | None = None
 
 
 def choose(
