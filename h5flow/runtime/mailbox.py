@@ -56,7 +56,7 @@ class Mailbox(Generic[T]):
         started = None
         while self._error is None and not self._closed and len(self._items) >= self.depth:
             started = started or time.perf_counter()
-            await turn(self._putters)
+            await woken(self._putters)
         if started is not None:
             self.statistics.put_wait += time.perf_counter() - started
         if self._error is not None:
@@ -73,7 +73,7 @@ class Mailbox(Generic[T]):
         started = None
         while self._error is None and not self._items and not self._closed:
             started = started or time.perf_counter()
-            await turn(self._getters)
+            await woken(self._getters)
         if started is not None:
             self.statistics.get_wait += time.perf_counter() - started
         if self._error is not None:
@@ -111,7 +111,7 @@ class Mailbox(Generic[T]):
         return item
 
 
-async def turn(waiters: deque[asyncio.Future[None]]) -> None:
+async def woken(waiters: deque[asyncio.Future[None]]) -> None:
     """Wait until woken. Who is cancelled when it has been woken already wakes the next one instead."""
     import asyncio  # only here: without a loop it isn't needed
 

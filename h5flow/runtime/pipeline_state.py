@@ -12,7 +12,7 @@ from h5flow.runtime.budget import SPARE, Budget
 from h5flow.runtime.hazards import Conflict
 from h5flow.runtime.lock_need import LockNeed
 from h5flow.runtime.loop_inputs import LoopInputs, RunOptions
-from h5flow.runtime.mailbox import turn, wake_all
+from h5flow.runtime.mailbox import wake_all, woken
 from h5flow.runtime.process_memory import peak_memory
 from h5flow.runtime.randomness import DrawWatch
 from h5flow.runtime.steps import Slice
@@ -120,7 +120,7 @@ class PipelineState:
     async def admission(self) -> None:
         """Wait until the generator may go on, or shall stop."""
         while not (self.stop.made or self._admits()):
-            await turn(self._waiters)
+            await woken(self._waiters)
         self.take_turns()
 
     def take_turns(self) -> None:
@@ -135,7 +135,7 @@ class PipelineState:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition, which is looked at whenever something has `changed`."""
         while not condition():
-            await turn(self._waiters)
+            await woken(self._waiters)
 
     def changed(self) -> None:
         """Note that a slice has left, or has been charged for, or the run shall stop."""
