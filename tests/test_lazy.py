@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from h5flow.lazy import imported
-from h5flow.runtime.randomness import DrawWatch, RandomnessPerStage
+from h5flow.runtime.randomness import DrawWatch
+from h5flow.runtime.randomness.per_stage import RandomnessPerStage
 
 
 @pytest.fixture

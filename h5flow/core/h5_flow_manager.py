@@ -31,7 +31,7 @@ from h5flow.runtime.failure import Where
 from h5flow.runtime.hazards import Hazards
 from h5flow.runtime.loading import RequirementLoader
 from h5flow.runtime.loop_inputs import Depths, LoopInputs, RunOptions
-from h5flow.runtime.randomness import Randomness, RandomnessPerStage
+from h5flow.runtime.randomness import Randomness
 from h5flow.runtime.steps import Done, steps
 from h5flow.runtime.stopping import Stopped, StopRequest, stopped_by_others, stopped_by_signals
 from h5flow.runtime.tracing import Tracer
@@ -356,7 +356,7 @@ class H5FlowManager:
             self._loader,
             self.data_manager.data_file,
             self.done,
-            RandomnessPerStage(self.config.name) if runtime.random == "per-stage" else Randomness(),
+            _per_stage(self.config.name) if runtime.random == "per-stage" else Randomness(),
             self._reporter.measures,
         )
         options = RunOptions(
@@ -443,6 +443,12 @@ class H5FlowManager:
 
 def _checked(config: Mapping[str, Any] | WorkflowConfig) -> WorkflowConfig:
     return config if isinstance(config, WorkflowConfig) else check(Document.from_mapping(config))
+
+
+def _per_stage(workflow: str) -> Randomness:
+    from h5flow.runtime.randomness.per_stage import RandomnessPerStage
+
+    return RandomnessPerStage(workflow)
 
 
 def _source(config: WorkflowConfig) -> str:

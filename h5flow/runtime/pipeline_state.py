@@ -172,7 +172,7 @@ class PipelineState:
     def watch_draws(self) -> None:
         """See who draws random numbers from now on, whatever it is that they import, since slices overlap."""
         if self.randomness.shared:
-            self.draws.watch_numpy()
+            self.draws.watch_all()
 
     @property
     def watches_draws(self) -> bool:

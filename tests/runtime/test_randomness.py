@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from random import gauss as python_gauss
 from random import random as python_random
 
+import h5py
 import numpy as np
 import pytest
 from numpy.random import normal
@@ -284,3 +287,69 @@ class TestRunsAtOnce:
         now = np.random.get_state()
         assert now[1].tolist() == before[1].tolist()
         assert now[2:] == before[2:]
+
+
+LATE = """
+import sys
+import numpy as np
+from h5flow.core import H5FlowGenerator, H5FlowStage
+
+class Rows(H5FlowGenerator):
+    def init(self):
+        self.data_manager.create_dset(self.dset_name, "i4")
+        self.left = 30
+    def next(self):
+        self.left -= 1
+        return self.data_manager.reserve_data(self.dset_name, 2) if self.left >= 0 else self.EMPTY
+
+class Draws(H5FlowStage):
+    def __init__(self, first, **params):
+        super().__init__(**params)
+        self.first, self.number = first, 0
+        assert "random" not in sys.modules
+    def init(self, source_name):
+        self.data_manager.create_dset(self.name, "f8")
+    def run(self, source_name, source_slice, cache):
+        self.number += 1
+        value = 0.0
+        if self.number >= self.first:
+            import random
+            if self.number == self.first and self.name == "one":
+                random.seed(7)
+            value = random.random()
+        self.data_manager.write_data(self.name, self.data_manager.reserve_data(self.name, 1), value)
+"""
+LATE_FLOW = """
+flow: {{source: rows, stages: [one, other]}}
+rows: {{classname: Rows, path: late, dset_name: raw}}
+one: {{classname: Draws, path: late, params: {{first: {one}}}}}
+other: {{classname: Draws, path: late, params: {{first: {other}}}}}
+runtime: {{mode: {mode}, max_in_flight: 6}}
+"""
+
+
+def late(folder, mode, one, other):
+    (folder / "late.py").write_text(LATE)
+    (folder / f"{mode}.yaml").write_text(LATE_FLOW.format(one=one, other=other, mode=mode))
+    command = [sys.executable, "-m", "h5flow", f"{mode}.yaml", "-o", f"{mode}.h5"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
+    if done.returncode:
+        return done.stderr, None
+    with h5py.File(folder / f"{mode}.h5") as file:
+        return done.stderr, {name: file[f"{name}/data"][:].tolist() for name in ("one", "other")}
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 2), (7, 31), (1, 31)])
+def test_a_generator_that_is_imported_in_the_middle_of_a_run(tmp_path, one, other):
+    """Catches draws that nobody has seen, of the stage that was the first to import `random`."""
+    _, sequential = late(tmp_path, "sequential", one, other)
+    told, pipelined = late(tmp_path, "pipelined", one, other)
+    assert pipelined == sequential
+    assert any(sequential["one"])
+    assert ("stage 'one' and stage 'other' draw from the same random generator" in told) is (other == 2), told
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 5), (5, 2), (9, 9)])
+def test_a_second_stage_that_draws_too_late_is_an_error(tmp_path, one, other):
+    told, _ = late(tmp_path, "pipelined", one, other)
+    assert "draw from the same random generator, and not in the order of slices any more" in told

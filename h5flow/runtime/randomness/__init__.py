@@ -12,7 +12,7 @@ it (`random._inst`, a function kept in a class) are seen by what they leave behi
 
 from __future__ import annotations
 
-from h5flow.runtime.randomness.per_stage import Randomness, RandomnessPerStage
+from h5flow.runtime.randomness.as_drawn import Randomness
 from h5flow.runtime.randomness.watch import DrawWatch
 
-__all__ = ["DrawWatch", "Randomness", "RandomnessPerStage"]
+__all__ = ["DrawWatch", "Randomness"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-import random
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
 
 
 class Draws:
@@ -43,6 +45,8 @@ class Draws:
     @functools.cached_property
     def python(self) -> random.Random:
         """Return a generator of the kind of `random`."""
+        import random
+
         return random.Random(self._seed)
 
 

@@ -1,30 +1,17 @@
-"""Draws as they come, or draws of each component's own for each slice."""
+"""Draws of each component's own for each slice."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from h5flow.errors import H5FlowError
+from h5flow.runtime.randomness.as_drawn import Randomness
 from h5flow.runtime.randomness.draws import Draws, outsiders
 from h5flow.runtime.randomness.shared_numpy import NumpyOfEach, functions_of_each
 from h5flow.runtime.randomness.shared_python import SharedPython
-
-
-class Randomness:
-    """Draws as they come: shared by all components."""
-
-    shared = True
-
-    def loop(self) -> AbstractContextManager[None]:
-        """Leave draws as they are for the duration of the loop."""
-        return nullcontext()
-
-    def of(self, component: str, number: int) -> AbstractContextManager[None]:
-        """Leave draws as they are while a component works on a slice."""
-        return nullcontext()
 
 
 class RandomnessPerStage(Randomness):

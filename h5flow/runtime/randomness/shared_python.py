@@ -118,3 +118,9 @@ def _reading_position() -> Callable[[], object]:
 
 
 _position = _reading_position()
+
+
+def is_as_imported() -> bool:
+    """Say whether nothing has been drawn from Python's shared generator since it was imported, or seeded."""
+    # The last number of the state says how many of 624 words are used up; a new state has all of them used.
+    return bool(_PYTHON.getstate()[1][-1] == 624 and _PYTHON.gauss_next is None)

@@ -6,15 +6,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from h5flow.errors import H5FlowError
 from h5flow.runtime.randomness.draws import outsiders
-from h5flow.runtime.randomness.shared_numpy import SharedNumpy
-from h5flow.runtime.randomness.shared_python import SharedPython
+
+if TYPE_CHECKING:
+    from h5flow.runtime.randomness.shared_python import SharedPython
 
 
 class DrawWatch:
-    """Finds out which components draw from the shared generators.
+    """Finds out which components draw from the shared generators, as soon as these have been imported.
 
     `at_work` names the component that calls; `drawn` is told of one that draws for the first time, and may raise.
     `strayed` is told of draws of which nobody knows whose they are, and may raise.
@@ -27,7 +29,7 @@ class DrawWatch:
         self._at_work = at_work
         self._drawn = drawn
         self._strayed = strayed
-        self._python = SharedPython(self._note_at_work)
+        self._python: SharedPython | None = None
         self._stray = False
         self._error: H5FlowError | None = None
         self._outsiders = set[int]()
@@ -39,20 +41,42 @@ class DrawWatch:
         """Watch draws for the duration of the loop."""
         self._outsiders = outsiders()
         with self._watched:
-            self._watched.enter_context(self._python.loop())
-            if "numpy.random" in sys.modules:
-                self.watch_numpy()
+            self._watch_imported()
             self._watching = True
             yield
         self._watching = False
 
     @property
     def watches_all(self) -> bool:
-        """Say whether numpy's generator is watched, too."""
-        return self._watches_numpy
+        """Say whether both generators are watched, whoever imports them later."""
+        return self._watches_numpy and self._python is not None
 
-    def watch_numpy(self) -> None:
-        """Watch numpy's generator as well, unless it is already; takes as long as its import, if it is the first."""
+    def watch_all(self) -> None:
+        """Watch both generators from now on; takes as long as their imports, if these are the first."""
+        if self._python is None:
+            from h5flow.runtime.randomness.shared_python import SharedPython
+
+            self._python = SharedPython(self._note_at_work)
+            self._watched.enter_context(self._python.loop())
+        self._watch_numpy()
+
+    def _watch_imported(self) -> bool:
+        """Watch generators that have been imported; says whether one of them is new, and may have been drawn from."""
+        drawn = False
+        if self._python is None and "random" in sys.modules:
+            from h5flow.runtime.randomness.shared_python import SharedPython, is_as_imported
+
+            drawn = not is_as_imported()
+            self._python = SharedPython(self._note_at_work)
+            self._watched.enter_context(self._python.loop())
+        if not self._watches_numpy and "numpy.random" in sys.modules:
+            drawn = True
+            self._watch_numpy()
+        return drawn
+
+    def _watch_numpy(self) -> None:
+        from h5flow.runtime.randomness.shared_numpy import SharedNumpy
+
         if not self._watches_numpy:
             self._watches_numpy = True
             self._watched.enter_context(SharedNumpy(self._note_at_work).loop())
@@ -66,13 +90,12 @@ class DrawWatch:
             return
         if self._error is not None:
             raise self._error
-        if self._python.strayed() or self._stray:
+        if self._stray or (self._python is not None and self._python.strayed()):
             self._stray = False
             self._tell(self._strayed)
             self._note(component)  # it was alone, or `strayed` would have raised
-        if not self._watches_numpy and "numpy.random" in sys.modules:
-            # It has imported numpy's generator, and perhaps drawn already.
-            self.watch_numpy()
+        if not self.watches_all and self._watch_imported():
+            # It has imported a generator, and perhaps drawn already.
             self._note(component)
 
     def _note_at_work(self) -> None:
