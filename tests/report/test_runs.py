@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,10 @@ def test_sequential_mode_is_named(told, judge):
     (loop,) = judge().loops
     assert loop.limit.kind == "sequential"
     assert loop.overlap == pytest.approx(1, abs=0.1)
-    assert any(
-        advice.startswith("runtime.mode: pipelined, in which this could be up to 1.9") for advice in loop.advice
-    ) or any("up to 2.0" in advice for advice in loop.advice)
+    # Two stages that sleep equally long; what goes on beside that takes its share.
+    told = [re.match(r"runtime\.mode: pipelined, in which this could be up to (\d\.\d)", line) for line in loop.advice]
+    (times,) = (float(found[1]) for found in told if found is not None)
+    assert 1.6 <= times <= 2.0
 
 
 def test_slices_that_must_go_one_at_a_time_say_why(told, folder, judge):

@@ -109,6 +109,7 @@ class TestLinesOfUsers:
         assert {line["stage"] for line in lines} == {None}
         assert {line["workflow"] for line in lines} == {"workflow.yaml"}
 
+    @pytest.mark.timeout(200)  # each of some ten thousand lines is held against the schema
     @pytest.mark.parametrize("log", [True, False])
     def test_of_finalisers_that_run_while_something_is_told(self, told, folder, log):
         """Garbage is collected anywhere, so also by a thread that is writing a line, and logs on its own."""
