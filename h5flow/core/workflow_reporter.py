@@ -107,7 +107,7 @@ class WorkflowReporter:
         if self._journal is not None:
             self._journal.begin_loop(lambda: msgspec.structs.replace(state(), total=total, loaders=loaders))
         if self.timeline is not None:
-            self.timeline.state = state
+            self.timeline.follow(state)
         try:
             yield
         finally:

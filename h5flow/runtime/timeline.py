@@ -37,9 +37,13 @@ class Timeline:
             trace.name(track, f"{prefix}{name}")
         self._loaders: dict[str, int] = {}
         self._counted = 0.0
-        self.state: Callable[[], RunState] | None = None
+        self._state: Callable[[], RunState] | None = None
         measures.watchers.append(self.draw)
         measures.settling.append(self.draw_settling)
+
+    def follow(self, state: Callable[[], RunState]) -> None:
+        """Draw the state of a loop now and then."""
+        self._state = state
 
     def draw(self, item: Slice) -> None:
         """Draw the timing of a slice, as far as it came."""
@@ -89,10 +93,10 @@ class Timeline:
     def count(self, always: bool = False) -> None:
         """Draw how full the queues are, and what is in flight."""
         now = time.perf_counter()
-        if self.state is None or not (always or now - self._counted >= _COUNT):
+        if self._state is None or not (always or now - self._counted >= _COUNT):
             return
         self._counted = now
-        state = self.state()
+        state = self._state()
         for queue in state.queues:
             self._trace.count(f"{self._prefix}queue {queue.name}", now, waiting=queue.occupancy)
         self._trace.count(f"{self._prefix}in flight", now, slices=state.in_flight)
