@@ -167,7 +167,13 @@ def test_a_line_of_a_log(pulses, tmp_path):
         assert line[key] == shown[key]
 
 
-@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: line.split()[1])
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, id=line.split()[1], marks=[needs_plotly] if line.split()[1] == "report" else [])
+        for line in COMMANDS
+    ],
+)
 def test_commands(detector, line):
     [log] = (detector / "logs").iterdir()
     line = re.sub(r"logs/[\w-]+", f"logs/{log.name}", line)
