@@ -93,7 +93,7 @@ async def test_deepening_lets_producers_go_on():
 async def test_waiting_is_counted():
     box = Mailbox("box", 1)
     getting = asyncio.create_task(box.get())
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.02)  # an event loop may be up to a millisecond early
     await box.put(1)
     await getting
     assert box.statistics.get_wait >= 0.01
