@@ -50,17 +50,12 @@ class FileContext:
         #: For those who wait for others to let go of something, or to get on.
         self.file_changed = threading.Condition(self.lock)
         self._watching: Observer = NOBODY
-        self._ranks: AppendingRanks | None = None
-
-    @property
-    def ranks(self) -> AppendingRanks:
-        """Return the ranks that write the file."""
-        assert self._ranks is not None
-        return self._ranks
+        #: The ranks that write the file, from `shared_by` on.
+        self.ranks: AppendingRanks
 
     def shared_by(self, ranks: AppendingRanks) -> None:
         """Say which ranks write the file; done once, before anybody uses it."""
-        self._ranks = ranks
+        self.ranks = ranks
 
     def watched_by(self, observer: Observer) -> None:
         """Tell an observer of all accesses, instead of the one before."""

@@ -60,8 +60,10 @@ class OneRank:
 
     def append(self, rows: PagedDataset, count: int) -> int:
         """Append rows; the number of the first."""
-        start = rows.length
-        self.reserve(rows, start, start + count)
+        start, observer = rows.length, self._context.observer
+        if count or observer.length(rows.resource, start) < start:
+            observer.append(rows.resource, start, count)
+            rows.grow(start + count)
         return start
 
     def append_references(self, reference: Reference, pairs: Any) -> None:
