@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from h5flow.report.run import COMMITTER, GENERATOR, PREFETCHER, Column, WorkflowOnRank
+from h5flow.report.run import PREFETCHER, Column, WorkflowOnRank
 from h5flow.telemetry.events import ActorTotals
 
 #: What is assumed where a log doesn't say how many threads load ahead: it is from before there was such a field.
@@ -49,11 +49,6 @@ class ActorWork:
         """Return what most of its work is: `load`, `run` or `write`."""
         parts = {"load": self.totals.load_s, "run": self.totals.run_s, "write": self.write}
         return max(parts, key=lambda part: parts[part])
-
-    @property
-    def is_stage(self) -> bool:
-        """Say whether it is one of the workflow's stages."""
-        return self.name not in (GENERATOR, PREFETCHER, COMMITTER)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from h5flow.data.access.observer import Rows
 from h5flow.data.resource import Resource
 from h5flow.errors import H5FlowError
 
@@ -36,9 +37,6 @@ _FEW = 64
 
 #: A slice and a component that works on it.
 Moment = tuple[int, int]
-
-#: Rows of a dataset: a range, row numbers in ascending order, or `None` for all there are, and how many.
-Rows = tuple[int, int] | np.ndarray[Any, np.dtype[np.int64]] | None
 
 #: A read that looks at no row, but at how many there are.
 HOW_MANY = (-1, -1)

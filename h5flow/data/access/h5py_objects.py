@@ -266,7 +266,7 @@ class BufferedDataset(h5py.Dataset):  # type: ignore[misc]
             indices, at = self._masked(rows)
         else:
             chosen = self._rows.select(rows)
-            indices = np.arange(chosen.start, chosen.stop) if chosen.indices is None else chosen.indices
+            indices = chosen.as_indices()
             at = (0 if isinstance(rows, int | np.integer) else slice(None), *rest)
         if not len(indices):
             return

@@ -53,26 +53,28 @@ class DrawWatch:
 
     def watch_all(self) -> None:
         """Watch both generators from now on; takes as long as their imports, if these are the first."""
-        if self._python is None:
-            from h5flow.runtime.randomness.shared_python import SharedPython
-
-            self._python = SharedPython(self._note_at_work)
-            self._watched.enter_context(self._python.loop())
+        self._watch_python()
         self._watch_numpy()
 
     def _watch_imported(self) -> bool:
         """Watch generators that have been imported; says whether one of them is new, and may have been drawn from."""
         drawn = False
         if self._python is None and "random" in sys.modules:
-            from h5flow.runtime.randomness.shared_python import SharedPython, is_as_imported
+            from h5flow.runtime.randomness.shared_python import is_as_imported
 
             drawn = not is_as_imported()
-            self._python = SharedPython(self._note_at_work)
-            self._watched.enter_context(self._python.loop())
+            self._watch_python()
         if not self._watches_numpy and "numpy.random" in sys.modules:
             drawn = True
             self._watch_numpy()
         return drawn
+
+    def _watch_python(self) -> None:
+        from h5flow.runtime.randomness.shared_python import SharedPython
+
+        if self._python is None:
+            self._python = SharedPython(self._note_at_work)
+            self._watched.enter_context(self._python.loop())
 
     def _watch_numpy(self) -> None:
         from h5flow.runtime.randomness.shared_numpy import SharedNumpy
